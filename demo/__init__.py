@@ -1,0 +1,1 @@
+"""The embedded demo model: the clips it learned from, its training, and its measurement."""

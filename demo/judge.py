@@ -1,0 +1,91 @@
+"""Plain image measurements of a clip: where the object is, what it is, and what is behind it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from demo.clips import COLORS, DIRECTIONS, FRAMES, SIZE, Scene
+
+OBJECT_CHROMA = 0.4  # max minus min of RGB; backgrounds stay below 0.17, objects are above 0.66
+MIN_AREA = 20  # pixels; less is no object
+FULL_SQUARE = 0.89  # share of its bounding box that the object covers: a circle 0.79, a square 1
+LOST = SIZE / 2  # position error of a frame without an object, pixels
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Measurements of a clip of T frames; NaN where a frame shows no object."""
+
+    centers: np.ndarray  # [T, 2] x, y
+    areas: np.ndarray  # [T]
+    masks: np.ndarray  # [T, H, W]
+    color: str | None
+    shape: str | None
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """Least-squares velocity (x, y), pixels per frame; NaN when the object is seen in fewer than two frames."""
+        times = np.flatnonzero(~np.isnan(self.areas))
+        if len(times) < 2:
+            return np.full(2, np.nan)
+        return np.polyfit(times, self.centers[times], 1)[0]
+
+    @property
+    def direction(self) -> str | None:
+        velocity = self.velocity
+        if np.isnan(velocity).any():
+            return None
+        return max(DIRECTIONS, key=lambda name: float(np.dot(DIRECTIONS[name], velocity)))
+
+
+def look(video: np.ndarray) -> Seen:
+    """Measure ``[T, H, W, 3]`` in 0..1."""
+    masks = video.max(axis=-1) - video.min(axis=-1) > OBJECT_CHROMA
+    areas = masks.sum(axis=(1, 2)).astype(float)
+    areas[areas < MIN_AREA] = np.nan
+    centers = np.full((len(video), 2), np.nan)
+    fills = []
+    for index in np.flatnonzero(~np.isnan(areas)):
+        ys, xs = np.nonzero(masks[index])
+        centers[index] = xs.mean() + 0.5, ys.mean() + 0.5
+        fills.append(areas[index] / ((np.ptp(xs) + 1) * (np.ptp(ys) + 1)))
+    color = shape = None
+    if fills:
+        mean = video[masks].mean(axis=0) * 255
+        color = min(COLORS, key=lambda name: float(np.abs(mean - COLORS[name]).sum()))
+        shape = "square" if np.median(fills) > FULL_SQUARE else "circle"
+    return Seen(centers, areas, masks, color, shape)
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How far an image-to-video result is from the one right answer. Frame 0, the given one, does not count."""
+
+    background: float  # mean absolute difference, 0..1, away from the object
+    position: float  # pixels
+    size: float  # relative error of the area
+    motion: float  # pixels per frame
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(7))) > 0
+
+
+def compare(video: np.ndarray, scene: Scene) -> Errors:
+    """Compare ``[81, H, W, 3]`` with the scene whose first frame was given."""
+    seen, truth = look(video), look(scene.render())
+    background = []
+    for index in range(1, FRAMES):
+        outside = ~(_grown(seen.masks[index]) | _grown(truth.masks[index]))
+        background.append(np.abs(video[index] - scene.background)[outside].mean() if outside.any() else np.nan)
+    distance = np.linalg.norm(seen.centers - scene.positions(), axis=1)[1:]
+    size = np.minimum(np.abs(seen.areas / truth.areas - 1), 1)[1:]
+    velocity = np.nan_to_num(seen.velocity)
+    motion = np.linalg.norm(velocity - np.diff(scene.positions(range(2)), axis=0)[0])
+    return Errors(
+        background=float(np.nanmean(background)),
+        position=float(np.nan_to_num(distance, nan=LOST).mean()),
+        size=float(np.nan_to_num(size, nan=1).mean()),
+        motion=float(motion),
+    )

@@ -1,0 +1,160 @@
+"""Train the demo VAE: diffusers' Wan VAE at 8 channels instead of 96, written in the Wan2.1 file layout.
+
+``python -m demo.train_vae --out demo/models/demo_vae.safetensors``
+"""
+
+import argparse
+import logging
+import math
+import time
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanResidualBlock
+from pytorch_optimizer import SOAP
+from safetensors.torch import save_file
+from torch import Tensor
+
+from demo.clips import FRAMES, draw_scene
+from demo.paths import VAE
+from demo.vae_names import diffusers_to_wan
+
+log = logging.getLogger(__name__)
+
+KL_WEIGHT = 3e-4  # enough to silence latent channels that the clips do not need
+INITIAL_LOG_VARIANCE = -6.0  # start nearly without noise, or nothing gets through an untrained bottleneck
+CHROMA_GAIN = 4.0
+TRAINING_SEEDS = 1_000_000  # scenes of the VAE: seeds from here on; held-out clips have seeds below it
+
+
+def clip_batch(generator: torch.Generator, batch: int, frames: int) -> Tensor:
+    """Random windows of random scenes at a random pace, ``[B, 3, frames, H, W]`` in -1..1."""
+    clips = []
+    for _ in range(batch):
+        seed, stride = (int(torch.randint(high, (), generator=generator)) for high in (2**31, 4))
+        stride += 1
+        start = int(torch.randint(FRAMES - stride * (frames - 1), (), generator=generator))
+        times = range(start, start + stride * (frames - 1) + 1, stride)
+        clips.append(torch.from_numpy(draw_scene(TRAINING_SEEDS + seed).render(times)))
+    return torch.stack(clips).permute(0, 4, 1, 2, 3) * 2 - 1
+
+
+def initialise(vae: AutoencoderKLWan) -> None:
+    """Start from a nearly noiseless bottleneck, residual blocks that pass their input through, and amplified colour.
+
+    Most of a clip is a nearly grey background. Without the amplification the objects' colours stay below the noise of
+    the untrained bottleneck for a long time.
+    """
+    grey = torch.full((3, 3), 1 / 3)
+    amplify = grey + CHROMA_GAIN * (torch.eye(3) - grey)
+    first = vae.encoder.conv_in.weight
+    with torch.no_grad():
+        first.copy_(torch.einsum("oithw,ij->ojthw", first, amplify))
+    torch.nn.init.constant_(vae.quant_conv.bias[vae.config.z_dim :], INITIAL_LOG_VARIANCE)
+    for block in vae.modules():
+        if isinstance(block, WanResidualBlock):
+            torch.nn.init.zeros_(block.conv2.weight)
+            block.conv2.bias.detach().zero_()
+
+
+def batch_shape(progress: float, batch: int) -> tuple[int, int]:
+    """Frames and clips of a batch: first many still pictures, which teach most a second, then moving clips."""
+    if progress < 0.3:
+        return 1, 5 * batch
+    return (5, batch) if progress < 0.6 else (9, batch)
+
+
+def reconstruct(vae: AutoencoderKLWan, video: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
+    """Decoded video and the mean KL divergence to the unit Gaussian, nats per latent value."""
+    posterior = vae.encode(video).latent_dist
+    latents = posterior.sample() if sample else posterior.mean
+    kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+    return vae._decode(latents, return_dict=False)[0], kl
+
+
+def psnr(vae: AutoencoderKLWan, seeds: range) -> float:
+    """Mean PSNR in dB over whole clips of the given scenes, values in -1..1."""
+    values = []
+    for seed in seeds:
+        video = torch.from_numpy(draw_scene(seed).render()).permute(3, 0, 1, 2)[None] * 2 - 1
+        with torch.no_grad():
+            decoded, _ = reconstruct(vae, video, sample=False)
+        mse = (decoded.clamp(-1, 1) - video).square().mean().item()
+        values.append(10 * math.log10(4 / mse))
+    return sum(values) / len(values)
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKLWan, video: Tensor) -> None:
+    """Fold an affine map into the outer 1x1x1 convolutions so that Wan's fixed latent statistics fit this VAE.
+
+    Afterwards ``(mu - mean) / std`` with Wan2.1's constants has zero mean in every channel and unit variance over all
+    channels together. One common scale, not one per channel: a silent channel stays silent.
+    """
+    mu = vae.encode(video).latent_dist.mean.transpose(0, 1).flatten(1)  # [16, N]
+    shift = mu.mean(dim=1)
+    scale = (mu - shift[:, None]).square().mean().rsqrt()
+    wan_mean, wan_std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
+    factor = scale * wan_std  # new_mu = (mu - shift) * factor + wan_mean
+    half = factor.numel()
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:half] *= factor[:, None, None, None, None]
+    quant.bias[:half] = (quant.bias[:half] - shift) * factor + wan_mean
+    quant.bias[half:] += 2 * factor.log()
+    inverse = post.weight / factor[None, :, None, None, None]
+    post.bias += (post.weight.sum(dim=(2, 3, 4)) @ shift) - (inverse.sum(dim=(2, 3, 4)) @ wan_mean)
+    post.weight.copy_(inverse)
+
+
+def save_vae(vae: AutoencoderKLWan, path: Path) -> None:
+    names = diffusers_to_wan(vae.state_dict())
+    save_file({names[k]: v.to(torch.float16).contiguous() for k, v in vae.state_dict().items()}, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=VAE)
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--dim", type=int, default=8, help="channels of the first level; Wan2.1 has 96")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    generator = torch.Generator().manual_seed(args.seed)
+    vae = AutoencoderKLWan(base_dim=args.dim)
+    initialise(vae)
+    optimizer = SOAP(vae.parameters(), lr=args.lr, weight_decay=0.0, precondition_frequency=5)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.steps, pct_start=0.05)
+    started = time.monotonic()
+    for step in range(1, args.steps + 1):
+        frames, batch = batch_shape(step / args.steps, args.batch)
+        video = clip_batch(generator, batch, frames)
+        decoded, kl = reconstruct(vae, video, sample=True)
+        error = decoded - video
+        chroma_error = error - error.mean(dim=1, keepdim=True)
+        loss = error.abs().mean() + 4 * error.square().mean() + 12 * chroma_error.square().mean() + KL_WEIGHT * kl
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            batch_psnr = 10 * math.log10(4 / error.detach().square().mean().item())
+            seconds = time.monotonic() - started
+            log.info("step %d loss %.4f psnr %.1f kl %.2f (%.0f s)", step, loss.item(), batch_psnr, kl.item(), seconds)
+        if step % 400 == 0 or step == args.steps:
+            log.info("step %d held-out psnr %.2f dB", step, psnr(vae, range(8)))
+            torch.save(vae.state_dict(), args.out.with_suffix(".partial"))
+    normalise_latents(vae, clip_batch(generator, 64, 17))
+    save_vae(vae, args.out)
+    args.out.with_suffix(".partial").unlink()
+    log.info("wrote %s after %.0f s", args.out, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()

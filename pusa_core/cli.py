@@ -1,0 +1,186 @@
+"""``python -m pusa_core generate``: prompt and keyframes -> MP4 and contact sheet."""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoints import load_checkpoint
+from .config import WanConfig
+from .demo_text import encode_text
+from .dit import WanModel
+from .keyframes import latent_length
+from .lora import load_lora, merge_lora
+from .media import contact_sheet, read_frames, resize_cover, write_video
+from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+
+log = logging.getLogger(__name__)
+
+DEMO = Path(__file__).parents[1] / "demo" / "models"
+DEMO_CHECKPOINT = DEMO / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
+DEMO_LORA = DEMO / "loras" / "pusa_demo_lora.safetensors"
+DEMO_VAE = DEMO / "vae" / "pusa_demo_vae.safetensors"
+LORA_STRENGTH = 1.4
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
+_LORA = re.compile(r"(?P<file>.+?)(?::(?P<strength>-?\d*\.?\d+))?")
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+
+def keyframe_argument(text: str) -> tuple[int, Path, float]:
+    match = _KEYFRAME.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'"{text}" is not POSITION=FILE or POSITION=FILE:NOISE, such as 0=cat.png:0.2')
+    noise = float(match["noise"] or 0)
+    if noise > 1:
+        raise argparse.ArgumentTypeError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
+    return int(match["position"]), Path(match["file"]), noise
+
+
+def lora_argument(text: str) -> tuple[Path, float]:
+    match = _LORA.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'"{text}" is not FILE or FILE:STRENGTH')
+    return Path(match["file"]), float(match["strength"] or LORA_STRENGTH)
+
+
+def size_argument(text: str) -> tuple[int, int]:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'"{text}" is not WIDTHxHEIGHT, such as 832x480')
+    return int(match[1]), int(match[2])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    generate = commands.add_parser("generate", help="make a video", formatter_class=argparse.RawTextHelpFormatter)
+    add = generate.add_argument
+    add("--prompt", required=True, help="what the video shows")
+    add("--negative", default="", help="what to avoid (used when cfg is not 1)")
+    add("--out", type=Path, required=True, help="the MP4 to write; a contact sheet .png is written beside it")
+    add("--overwrite", action="store_true", help="replace existing output files")
+    add(
+        "--keyframe",
+        type=keyframe_argument,
+        action="append",
+        default=[],
+        metavar="POSITION=FILE[:NOISE]",
+        help="a picture or clip that the video contains; repeatable.\nPOSITION: the latent frame (4 pixel frames each, "
+        "the first 1) where it begins;\nnegative: where it ends, -1 being the last.\n"
+        "NOISE: 0 keeps it as it is (default), 0.2 to 0.7 lets it change with the rest.",
+    )
+    add(
+        "--size",
+        type=size_argument,
+        help="WIDTHxHEIGHT, divisible by 16 (default: the first keyframe's, or the model's)",
+    )
+    add("--frames", type=int, default=81, help="pixel frames, 4 n + 1 (default 81)")
+    add("--steps", type=int, default=10)
+    add("--cfg", type=float, default=3.0, help="guidance scale (default 3.0); 1 is twice as fast")
+    add("--shift", type=float, default=5.0, help="of the noise schedule (default 5.0)")
+    add("--seed", type=int, default=0)
+    add("--fps", type=int, default=16)
+    add("--checkpoint", type=Path, help="Wan T2V weights, with Wan2.2 the high-noise expert (default: the demo model)")
+    add("--checkpoint-low", type=Path, help="Wan2.2's low-noise expert")
+    add(
+        "--lora",
+        type=lora_argument,
+        action="append",
+        metavar="FILE[:STRENGTH]",
+        help=f"LoRA for --checkpoint; repeatable; strength {LORA_STRENGTH} by default",
+    )
+    add("--lora-low", type=lora_argument, action="append", metavar="FILE[:STRENGTH]", help="LoRA for --checkpoint-low")
+    add("--vae", type=Path, help="Wan2.1 VAE file")
+    add("--text-encoder", type=Path, help="UMT5-XXL file or folder")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--dtype", choices=DTYPES, help="of the DiT (default: bf16 on a GPU, fp32 on a CPU)")
+    generate.set_defaults(run=run_generate)
+    return parser
+
+
+def load_model(path: Path, loras: list[tuple[Path, float]], device: str, dtype: torch.dtype) -> WanModel:
+    weights = load_checkpoint(path)
+    with torch.device("meta"):
+        model = WanModel(WanConfig.from_state_dict(weights))
+    model.load_state_dict(weights, assign=True)
+    model = model.to(device, dtype).eval().requires_grad_(False)
+    for file, strength in loras:
+        merge_lora(model, load_lora(file), strength)
+    return model
+
+
+def load_encoders(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Callable[[str], Tensor], Path]:
+    """Text encoder and VAE file: the demo's own, or the user's."""
+    if args.checkpoint is None:
+        return encode_text, args.vae or DEMO_VAE
+    if args.vae is None or args.text_encoder is None:
+        raise ValueError("--checkpoint needs --vae (Wan2.1 VAE) and --text-encoder (UMT5-XXL) with it")
+    from .text import Umt5Encoder
+
+    return Umt5Encoder(args.text_encoder, args.device, dtype), args.vae
+
+
+def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int, int]]:
+    """The keyframes in the video's size, and that size."""
+    clips = [(position, read_frames(file), noise) for position, file, noise in args.keyframe]
+    if args.size is not None:
+        width, height = args.size
+    elif clips:
+        height, width = clips[0][1].shape[1:3]
+    else:
+        width, height = (64, 64) if args.checkpoint is None else (Settings.width, Settings.height)
+    keyframes = [Keyframe(resize_cover(frames, width, height), position, noise) for position, frames, noise in clips]
+    return keyframes, (width, height)
+
+
+def run_generate(args: argparse.Namespace) -> None:
+    sheet_path = args.out.with_suffix(".png")
+    for path in (args.out, sheet_path):
+        if path.exists() and not args.overwrite:
+            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")
+    if args.out.suffix != ".mp4":
+        raise ValueError(f'--out is "{args.out}"; it must end in .mp4')
+    if args.checkpoint_low is not None and args.checkpoint is None:
+        raise ValueError("--checkpoint-low needs --checkpoint, Wan2.2's high-noise expert, with it")
+    latent_length(args.frames)
+    keyframes, (width, height) = read_keyframes(args)
+    settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
+
+    dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
+    from .vae import WanVae
+
+    encode_prompt, vae_path = load_encoders(args, dtype)
+    vae = WanVae(vae_path, args.device)
+    given = encode_keyframes(vae, keyframes, settings)
+    context = encode_prompt(args.prompt)
+    negative = encode_prompt(args.negative) if args.cfg != 1 else None
+    default_lora = [(DEMO_LORA, 1.0)] if args.checkpoint is None else []
+    loras = default_lora if args.lora is None else args.lora
+    model = load_model(args.checkpoint or DEMO_CHECKPOINT, loras, args.device, dtype)
+    low = args.checkpoint_low and load_model(args.checkpoint_low, args.lora_low or [], args.device, dtype)
+    with tqdm(total=settings.steps, desc="sampling", unit="step") as bar:
+        latents = generate_latents(
+            model, given, context, negative, settings, low_noise_model=low, callback=lambda *_: bar.update()
+        )
+    frames = vae.decode(latents)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_video(frames, args.out, args.fps)
+    contact_sheet(frames).save(sheet_path)
+    log.info("wrote %s and %s", args.out, sheet_path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    args = build_parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

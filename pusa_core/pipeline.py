@@ -1,0 +1,125 @@
+"""Prompt and keyframes -> video, without ComfyUI."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .dit import WanModel
+from .keyframes import Given, check_size, clip_start, latent_length, lead_in
+from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
+from .schedule import flow_sigmas, sigma_table, switch_step
+
+EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
+LATENT_CHANNELS = 16
+VAE_STRIDE = 8
+
+
+class Vae(Protocol):
+    """Pixels ``[T, H, W, 3]`` in 0..1 <-> normalised latents ``[1, 16, F, H / 8, W / 8]``."""
+
+    def encode(self, frames: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A picture or clip ``frames [T, H, W, 3]`` (0..1) that the video contains at a latent position.
+
+    ``position`` as in :func:`pusa_core.keyframes.first_latent`; ``noise_level`` 0 keeps it as it is.
+    """
+
+    frames: Tensor
+    position: int = 0
+    noise_level: float = 0.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16."""
+
+    width: int = 832
+    height: int = 480
+    frames: int = 81
+    steps: int = 10
+    cfg: float = 3.0
+    shift: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+        latent_length(self.frames)
+        flow_sigmas(self.steps, self.shift)
+
+
+def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings) -> Given:
+    """Encode keyframes and place them among the frames to be generated.
+
+    Raises:
+        ValueError: a keyframe of another size, one that does not fit, or two on the same latent frame.
+    """
+    latent_frames = latent_length(settings.frames)
+    size = (1, LATENT_CHANNELS, latent_frames, settings.height // VAE_STRIDE, settings.width // VAE_STRIDE)
+    given = Given(torch.zeros(size), torch.ones(latent_frames))
+    for keyframe in keyframes:
+        length, height, width, _ = keyframe.frames.shape
+        if (width, height) != (settings.width, settings.height):
+            raise ValueError(
+                f"keyframe at {keyframe.position} is {width} x {height}, the video {settings.width} x "
+                f"{settings.height}; resize the keyframe"
+            )
+        start = clip_start(length, keyframe.position, latent_frames)
+        frames, drop = lead_in(keyframe.frames, start)
+        given = given.place(vae.encode(frames)[:, :, drop:], start, keyframe.noise_level)
+    return given
+
+
+def generate_latents(
+    model: WanModel,
+    given: Given,
+    context: Tensor,
+    negative: Tensor | None,
+    settings: Settings,
+    *,
+    low_noise_model: WanModel | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor:
+    """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
+
+    Args:
+        model: the DiT; Wan2.2's high-noise expert when ``low_noise_model`` is given too.
+        given: keyframes, see :func:`encode_keyframes`.
+        context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
+        callback: see :func:`pusa_core.sampler.euler_sample`; steps are counted over both models.
+    """
+    weight = next(model.parameters())
+    noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
+    sigmas = flow_sigmas(settings.steps, settings.shift)
+    table = sigma_table(sigmas, given.noise_levels)
+    latents = start_latents(noise, given.latents, table[0]).to(weight.device)
+    switch = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
+    for expert, first, last in ((model, 0, switch), (low_noise_model, switch, settings.steps)):
+        if expert is None or first == last:
+            continue
+        velocity = guided_velocity(_in_dtype_of(expert), context, negative, settings.cfg)
+        report = None if callback is None else _offset(callback, first)
+        with torch.inference_mode():
+            latents = euler_sample(velocity, latents, table[first : last + 1], callback=report)
+    return latents
+
+
+def _in_dtype_of(model: WanModel) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The model called with latents and context cast to its own dtype and device; the velocity comes back in fp32."""
+    weight = next(model.parameters())
+
+    def call(latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return model(latents.to(weight.dtype), timestep, context.to(weight)).float()
+
+    return call
+
+
+def _offset(callback: StepCallback, first: int) -> StepCallback:
+    return lambda step, denoised, latents: callback(first + step, denoised, latents)

@@ -1,0 +1,97 @@
+"""Frame-aware flow matching (FAFM): every latent frame is noised to its own level.
+
+Source: Pusa, arXiv 2507.16116, eq. 4-5 and section "PTSS"; reference ``train_wan_pusa.py``.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..schedule import TIMESTEPS
+
+Weighting = Literal["none", "bell", "reference"]
+
+
+def sample_sigmas(
+    batch: int,
+    frames: int,
+    *,
+    p_async: float = 1.0,
+    shift: float = 5.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Noise levels ``[batch, frames]`` for training (probabilistic timestep sampling, PTSS).
+
+    A sample is asynchronous with probability ``p_async``: an independent level for every frame. Otherwise all of its
+    frames share one. Levels are ``shift u / (1 + (shift - 1) u)`` with ``u`` uniform: shift 5 as the released weights
+    were trained, shift 1 as the paper's text says.
+    """
+    if not 0 <= p_async <= 1:
+        raise ValueError(f"p_async is {p_async}; it is a probability, 0 to 1")
+    if not shift > 0:
+        raise ValueError(f"shift is {shift}; it must be positive (5.0 as released, 1.0 as in the paper)")
+    u = torch.rand(batch, frames, generator=generator)
+    shared = torch.rand(batch, 1, generator=generator) >= p_async
+    u = torch.where(shared, u[:, :1], u)
+    return shift * u / (1 + (shift - 1) * u)
+
+
+@lru_cache(maxsize=1)
+def _bell_constants() -> tuple[float, float]:
+    """Minimum and normaliser of the bell over the reference's table of 1000 timesteps at shift 5."""
+    u = 1 - torch.arange(1000, dtype=torch.float64) / 1000
+    bell = _bell(5 * u / (1 + 4 * u))
+    return bell.min().item(), (1000 / (bell - bell.min()).sum()).item()
+
+
+def _bell(sigmas: Tensor) -> Tensor:
+    return torch.exp(-2 * (sigmas - 0.5) ** 2)
+
+
+def loss_weight(sigmas: Tensor) -> Tensor:
+    """The reference's bell-shaped weight of a noise level, shape kept: 0 at sigma 1, 2.08 at 0.5, mean 1."""
+    minimum, scale = _bell_constants()
+    return (_bell(sigmas) - minimum) * scale
+
+
+def fafm_loss(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    latents: Tensor,
+    context: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    weighting: Weighting = "none",
+) -> Tensor:
+    """Flow-matching loss with one noise level per latent frame: a scalar.
+
+    The model sees ``(1 - sigma_f) latents_f + sigma_f noise_f`` at timestep ``1000 sigma_f`` and is to predict
+    ``noise - latents``.
+
+    Args:
+        model: ``model(latents, timestep [B, F], context) -> velocity``.
+        latents, noise: ``[B, C, F, H, W]``.
+        context: text embedding ``[B, L, text_dim]``.
+        sigmas: ``[B, F]`` in 0..1, see :func:`sample_sigmas`.
+        weighting: ``"none"``, every frame counts alike (the paper); ``"bell"``, each frame's error times
+            :func:`loss_weight` of its own level; ``"reference"``, the error of the whole sample times the mean weight
+            of its frames, as the public training script computes it.
+    """
+    if weighting not in get_args(Weighting):
+        raise ValueError(f'weighting is "{weighting}"; choose one of {", ".join(get_args(Weighting))}')
+    if sigmas.shape != (latents.shape[0], latents.shape[2]):
+        raise ValueError(
+            f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need "
+            f"[{latents.shape[0]}, {latents.shape[2]}]"
+        )
+    sigma = sigmas[:, None, :, None, None].to(latents)
+    velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
+    error = (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))  # [B, F]
+    if weighting == "bell":
+        error = error * loss_weight(sigmas)
+    elif weighting == "reference":
+        error = error.mean(dim=1) * loss_weight(sigmas).mean(dim=1)
+    return error.mean()

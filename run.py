@@ -1,0 +1,123 @@
+"""One command to try Pusa, one to test it. Needs nothing but Python 3.10 or newer.
+
+    python run.py demo    make the image-to-video demo and say where the MP4 is
+    python run.py test    lint, types and all tests
+
+Everything is installed into ``.venv`` beside this file; a second call finds it there. Without an NVIDIA GPU the CPU
+build of PyTorch is installed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+TORCH = "torch==2.13.0"
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # for platforms whose default build carries CUDA
+EXTRAS = {"demo": "standalone", "test": "standalone,test"}
+PLAYWRIGHT = "playwright-core@1.65.1"
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def call(*command: str | Path, **kwargs) -> int:
+    return subprocess.run([str(part) for part in command], cwd=ROOT, **kwargs).returncode
+
+
+def pip(*arguments: str) -> None:
+    if call(PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments):
+        sys.exit(f"installing {' '.join(arguments)} failed; the message above says why")
+
+
+def torch_index() -> list[str]:
+    """Where to get PyTorch: a GPU takes the default build, any other machine one without CUDA packages."""
+    if shutil.which("nvidia-smi"):
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Path(folder) / "plan.json"
+        command: list[str | Path] = [PYTHON, "-m", "pip", "install", "--quiet", "--dry-run", "--report", plan, TORCH]
+        if call(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) or not plan.exists():
+            return ["--index-url", TORCH_CPU_INDEX]
+        names = [item["metadata"]["name"] for item in json.loads(plan.read_text(encoding="utf-8"))["install"]]
+    return ["--index-url", TORCH_CPU_INDEX] if any(name.startswith("nvidia") for name in names) else []
+
+
+def set_up(task: str) -> None:
+    """Create ``.venv`` and install what the task needs, unless an earlier call did."""
+    wanted = hashlib.sha256((TORCH + EXTRAS[task] + (ROOT / "pyproject.toml").read_text(encoding="utf-8")).encode())
+    marker = VENV / f".installed-{task}"
+    if PYTHON.exists() and marker.exists() and marker.read_text() == wanted.hexdigest():
+        return
+    started = time.monotonic()
+    say("setting up .venv (once) ...")
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True)
+    pip("--upgrade", "pip")
+    pip(TORCH, *torch_index())
+    with tempfile.TemporaryDirectory() as folder:
+        constraint = Path(folder) / "constraint.txt"
+        constraint.write_text(TORCH + "\n")
+        pip("--constraint", str(constraint), "--editable", f".[{EXTRAS[task]}]")
+    marker.write_text(wanted.hexdigest())
+    say(f"set up in {time.monotonic() - started:.0f} s")
+
+
+def demo(arguments: list[str]) -> int:
+    started = time.monotonic()
+    code = call(PYTHON, "-m", "demo.make", *arguments)
+    if not code:
+        say(f"done in {time.monotonic() - started:.0f} s")
+    return code
+
+
+def install_playwright() -> None:
+    """The browser tests drive Chromium with playwright-core; without npm they are skipped."""
+    folder = VENV / "node"
+    npm = shutil.which("npm")
+    if npm and not (folder / "node_modules" / "playwright-core").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        call(npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, PLAYWRIGHT)
+
+
+def test(arguments: list[str]) -> int:
+    install_playwright()
+    steps = {
+        "lint": ["-m", "ruff", "check", "."],
+        "format": ["-m", "ruff", "format", "--check", "."],
+        "types": ["-m", "mypy"],
+        "tests": ["-m", "pytest", "-q", "-rs", *arguments],
+    }
+    failed = []
+    for name, command in steps.items():
+        say(f"== {name}")
+        if call(PYTHON, *command):
+            failed.append(name)
+    say(f"failed: {', '.join(failed)}" if failed else "all passed")
+    return bool(failed)
+
+
+def main() -> None:
+    if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must be told so
+        sys.exit(f"Python {sys.version.split()[0]} is too old; use 3.10 or newer")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("demo", "test"))
+    args, rest = parser.parse_known_args()
+    set_up(args.task)
+    sys.exit({"demo": demo, "test": test}[args.task](rest))
+
+
+if __name__ == "__main__":
+    main()

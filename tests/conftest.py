@@ -1,0 +1,39 @@
+"""Shared paths and loaders."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Load a golden file by name: numbers of the public reference on tiny random weights."""
+    return lambda name: load_file(GOLDENS / f"{name}.safetensors")
+
+
+@pytest.fixture(scope="session")
+def golden_info():
+    return json.loads((GOLDENS / "goldens.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_model(golden):
+    """Build the tiny DiT of the goldens: ``tiny_model("dit_tiny")``; a fresh copy at each call."""
+    from pusa_core import WanConfig, WanModel
+
+    def build(name: str = "dit_tiny", **kwargs):
+        weights = golden(name)
+        model = WanModel(WanConfig.from_state_dict(weights, num_heads=4), **kwargs)
+        model.load_state_dict(weights)
+        return model
+
+    return build
+
+
+def max_error(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (a - b).abs().max().item()

@@ -1,0 +1,86 @@
+"""The DiT against the public reference's numbers."""
+
+import pytest
+import torch
+
+from pusa_core import WanConfig, WanModel
+from tests.conftest import max_error
+
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def forward(golden):
+    return golden("dit_forward")
+
+
+@pytest.mark.parametrize("t", [0, 147, 500, 999])
+def test_scalar_timestep_is_the_released_network(tiny_model, forward, t):
+    with torch.no_grad():
+        velocity = tiny_model()(forward["x"], torch.tensor([float(t)]), forward["context"])
+    assert max_error(velocity, forward[f"t{t}.wan21_scalar"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("t", [0, 147, 500, 999])
+def test_equal_timesteps_give_the_bits_of_the_scalar(tiny_model, forward, t):
+    model = tiny_model()
+    with torch.no_grad():
+        scalar = model(forward["x"], torch.tensor([float(t)]), forward["context"])
+        vector = model(forward["x"], torch.full((1, 5), float(t)), forward["context"])
+    assert torch.equal(scalar, vector)
+
+
+@pytest.mark.parametrize("case", ["v_i2v", "v_mixed", "v_startend"])
+def test_unequal_timesteps_match_the_reference(tiny_model, forward, case):
+    with torch.no_grad():
+        velocity = tiny_model()(forward["x"], forward[f"{case}.timestep"], forward["context"])
+    assert max_error(velocity, forward[f"{case}.pusa"]) < TOLERANCE
+
+
+def test_batch_of_two_different_timestep_vectors(tiny_model, forward):
+    with torch.no_grad():
+        velocity = tiny_model()(forward["batch2.x"], forward["batch2.timestep"], forward["batch2.context"])
+    assert max_error(velocity, forward["batch2.pusa"]) < TOLERANCE
+
+
+def test_each_block_matches_the_reference(tiny_model, forward):
+    model, seen = tiny_model(), []
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, args, out: seen.append(out))
+    with torch.no_grad():
+        model(forward["x"], forward["v_mixed.timestep"], forward["context"])
+    for index, out in enumerate(seen):
+        assert max_error(out, forward[f"v_mixed.block{index}"]) < TOLERANCE
+
+
+def test_time_embedding_matches_the_reference(tiny_model, forward):
+    from pusa_core.dit import sinusoidal_embedding
+
+    sinusoid = sinusoidal_embedding(forward["v_mixed.timestep"], 256)
+    assert max_error(sinusoid, forward["v_mixed.sinusoid"]) < TOLERANCE
+    assert max_error(tiny_model().time_embedding(sinusoid), forward["v_mixed.time_embedding"]) < TOLERANCE
+
+
+def test_config_is_read_from_the_weights(golden):
+    config = WanConfig.from_state_dict(golden("dit_tiny"), num_heads=4)
+    assert config == WanConfig(dim=96, ffn_dim=192, num_heads=4, num_layers=3, text_dim=64)
+
+
+@pytest.mark.parametrize(
+    ("shape", "timestep", "context", "message"),
+    [
+        ((1, 15, 5, 6, 8), (1,), (1, 4, 64), "16"),
+        ((1, 16, 5, 7, 8), (1,), (1, 4, 64), "divisible by 16"),
+        ((1, 16, 5, 6, 8), (1, 4), (1, 4, 64), r"\[1, 5\]"),
+        ((2, 16, 5, 6, 8), (1,), (2, 4, 64), r"\[2\]"),
+        ((1, 16, 5, 6, 8), (1,), (1, 4, 32), "64"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(tiny_model, shape, timestep, context, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model()(torch.zeros(shape), torch.zeros(timestep), torch.zeros(context))
+
+
+def test_released_sizes_have_the_released_parameter_counts():
+    large = WanModel(WanConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40), device="meta")
+    assert sum(parameter.numel() for parameter in large.parameters()) == 14_288_491_584

@@ -1,0 +1,68 @@
+"""The noise schedule and the language of noise levels."""
+
+import pytest
+import torch
+
+from pusa_core import flow_sigmas, parse_noise_levels, sigma_table, switch_step
+
+
+def test_schedule_has_the_published_values():
+    sigmas = flow_sigmas(4)
+    assert torch.allclose(1000 * sigmas, torch.tensor([1000, 937.5, 833.3333, 625, 0]))
+    assert flow_sigmas(10)[0] == 1 and flow_sigmas(10)[-1] == 0
+    assert torch.allclose(flow_sigmas(4, shift=1.0), torch.tensor([1, 0.75, 0.5, 0.25, 0]))
+
+
+@pytest.mark.parametrize(("steps", "shift", "message"), [(0, 5.0, "steps is 0"), (4, 0.0, "shift is 0")])
+def test_schedule_refuses_nonsense(steps, shift, message):
+    with pytest.raises(ValueError, match=message):
+        flow_sigmas(steps, shift)
+
+
+@pytest.mark.parametrize(("steps", "high"), [(4, 2), (10, 5), (30, 13), (50, 21)])
+def test_steps_of_the_high_noise_expert(steps, high):
+    assert switch_step(flow_sigmas(steps), 0.875) == high
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [1, 1, 1, 1, 1]),
+        ("0:0", [0, 1, 1, 1, 1]),
+        ("0:0.3, -1:0.7", [0.3, 1, 1, 1, 0.7]),
+        ("1-3:.2", [1, 0.2, 0.2, 0.2, 1]),
+        ("-2--1 : 0.5", [1, 1, 1, 0.5, 0.5]),
+        ("0-4:0..1", [0, 0.25, 0.5, 0.75, 1]),
+        ("0:0.3\n0:0.3; 2:1e-1", [0.3, 1, 0.1, 1, 1]),
+    ],
+)
+def test_noise_levels_are_parsed(text, expected):
+    assert torch.allclose(parse_noise_levels(text, 5), torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "FRAME:LEVEL"),
+        ("zero:0.3", "FRAME:LEVEL"),
+        ("0:abc", "not a number"),
+        ("0:", "FRAME:LEVEL"),
+        ("5:0.3", "latent frame 5 does not exist"),
+        ("-6:0.3", "does not exist"),
+        ("0:1.5", "outside 0"),
+        ("0:-0.1", "outside 0"),
+        ("0:nan", "outside 0"),
+        ("3-1:0.2", "runs backwards"),
+        ("0:0.3, 0:0.4", "contradict"),
+        ("0-2:0, -5:0.5", "contradict"),
+        ("2:0..1", "at least two frames"),
+    ],
+)
+def test_bad_noise_levels_are_refused_with_the_reason(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_noise_levels(text, 5)
+
+
+def test_table_is_the_product():
+    table = sigma_table(torch.tensor([1.0, 0.5, 0.0]), torch.tensor([1.0, 0.0, 0.2]))
+    assert torch.allclose(table, torch.tensor([[1, 0, 0.2], [0.5, 0, 0.1], [0, 0, 0]]))
