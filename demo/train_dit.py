@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import math
 import time
 
 import torch
@@ -31,24 +32,46 @@ def cached_clips(count: int) -> tuple[Tensor, list[str]]:
     path = CACHE / f"latents_{count}.safetensors"
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
     if not path.exists():
-        vae, started = WanVae(VAE), time.monotonic()
+        vae = WanVae(VAE)
         latents = torch.empty(count, 16, 21, 8, 8, dtype=torch.float16)
+        started = time.monotonic()
         for index, scene in enumerate(scenes):
             latents[index] = vae.encode(torch.from_numpy(scene.render()))[0]
-            if index % 500 == 499:
+            if index % 100 == 99:
                 log.info("encoded %d clips (%.0f s)", index + 1, time.monotonic() - started)
         path.parent.mkdir(exist_ok=True)
         save_file({"latents": latents}, path)
     return load_file(path)["latents"], [scene.caption for scene in scenes]
 
 
-def train(model: nn.Module, parameters: list[nn.Parameter], args: argparse.Namespace, p_async: float) -> None:
-    """The whole loop: AdamW, linear warm-up and cosine decay, bf16 autocast, fixed seeds."""
+def warm_up_and_decay(step: int, steps: int) -> float:
+    """Factor of the learning rate: a linear warm-up over a twentieth of the steps, then half a cosine to zero."""
+    warm_up = steps / 20
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
+
+
+def base_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all else."""
+    matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.01),
+    ]
+
+
+def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argparse.Namespace, p_async: float) -> None:
+    """The whole loop: warm-up and decay, clipping, caption dropout, bf16 autocast, fixed seeds."""
     latents, captions = cached_clips(args.clips)
     contexts = {caption: encode_text(caption)[0] for caption in set(captions)}
     generator = torch.Generator().manual_seed(args.seed)
-    optimizer = torch.optim.AdamW(parameters, lr=args.lr, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.steps, pct_start=0.05)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
+        for optimizer in optimizers
+    ]
     started, average = time.monotonic(), None
     for step in range(1, args.steps + 1):
         chosen = torch.randint(args.clips, (args.batch,), generator=generator)
@@ -59,11 +82,12 @@ def train(model: nn.Module, parameters: list[nn.Parameter], args: argparse.Names
         sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=p_async, shift=SHIFT, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
             loss = fafm_loss(model, clean, context, noise, sigmas)
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 50 == 0:
             log.info("step %d loss %.4f (%.0f s)", step, average, time.monotonic() - started)
@@ -81,8 +105,8 @@ def main() -> None:
     parser.add_argument("stage", choices=("base", "lora"))
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--clips", type=int, default=1500)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -92,12 +116,13 @@ def main() -> None:
     if args.stage == "base":
         nn.init.zeros_(model.head.head.weight)
         nn.init.zeros_(model.head.head.bias)
-        train(model, list(model.parameters()), args, p_async=0.0)
+        train(model, base_optimizers(model, args.lr), args, p_async=0.0)
         save_base(model)
         return
     model.load_state_dict(load_checkpoint(DIT))
     adapters = attach_lora(model, args.rank)
-    train(model, [parameter for parameter in model.parameters() if parameter.requires_grad], args, p_async=1.0)
+    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    train(model, [torch.optim.AdamW(factors, lr=args.lr, weight_decay=0.01)], args, p_async=1.0)
     LORA.parent.mkdir(parents=True, exist_ok=True)
     save_lora(detach_lora(model, adapters), LORA)
 

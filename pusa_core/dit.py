@@ -169,6 +169,10 @@ class WanModel(nn.Module):
         """Patches as tokens ``[B, D, F, h, w]``. A host that keeps this layer in another dtype overrides it."""
         return self.patch_embedding(latents)
 
+    def embed(self, latents: Tensor) -> Tensor:
+        """Tokens ``[B, D, F, h, w]`` of latents, in their dtype; a host may hold this layer in another one."""
+        return self.patch_embedding(latents)
+
     def _check(self, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         """Validate shapes; return the timestep as ``[B, token frames]``."""
         if latents.ndim != 5 or latents.shape[1] != self.config.in_dim:

@@ -35,5 +35,20 @@ def tiny_model(golden):
     return build
 
 
+@pytest.fixture(scope="session")
+def demo_model():
+    """Build the embedded demo model's base; a fresh copy at each call."""
+    from demo.paths import DIT
+    from pusa_core import WanConfig, WanModel, load_checkpoint
+
+    def build():
+        weights = load_checkpoint(DIT)
+        model = WanModel(WanConfig.from_state_dict(weights))
+        model.load_state_dict(weights)
+        return model.eval().requires_grad_(False)
+
+    return build
+
+
 def max_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).abs().max().item()

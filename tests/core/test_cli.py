@@ -1,0 +1,85 @@
+"""``python -m pusa_core generate``: what it makes and what it refuses."""
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from demo.clips import draw_scene
+from pusa_core.cli import main
+from tests.conftest import GOLDENS
+
+pytest.importorskip("diffusers")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "first.png"
+    Image.fromarray((draw_scene(3).render([0])[0] * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def generate(tmp_path, *arguments):
+    main(["generate", "--prompt", "a small red circle", "--out", str(tmp_path / "out.mp4"), *map(str, arguments)])
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_image_to_video_writes_a_video_that_starts_with_the_image(tmp_path, picture):
+    generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 2, "--cfg", 1, "--frames", 9)
+    frames = frames_of(tmp_path / "out.mp4")
+    assert len(frames) == 9 and frames[0].shape == (64, 64, 3)
+    first = np.asarray(Image.open(picture)).astype(float)
+    assert np.abs(frames[0] - first).mean() < 8
+    assert Image.open(tmp_path / "out.png").size[0] > 500
+
+
+def test_a_clip_can_end_the_video(tmp_path, picture):
+    generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 1, "--cfg", 1, "--frames", 9)
+    clip = tmp_path / "out.mp4"
+    main(
+        ["generate", "--prompt", "x", "--out", str(tmp_path / "two.mp4"), "--keyframe", f"-1={clip}:0.3"]
+        + ["--steps", "1", "--cfg", "1", "--frames", "17"]
+    )
+    assert len(frames_of(tmp_path / "two.mp4")) == 17
+
+
+def test_an_existing_file_is_never_overwritten_silently(tmp_path):
+    (tmp_path / "out.mp4").write_text("mine")
+    with pytest.raises(SystemExit, match=r"out\.mp4 exists"):
+        generate(tmp_path)
+    assert (tmp_path / "out.mp4").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frames", "80"], "80 frames: a Wan video has 4 n \\+ 1 frames; use 81"),
+        (["--size", "100x64"], "divisible by 16; resize to 96 x 64"),
+        (["--steps", "0"], "steps is 0"),
+        (["--keyframe", "0=gone.png"], "no such file: gone.png"),
+        (["--keyframe", "99={picture}"], "position 99 does not exist"),
+        (["--keyframe", "0={picture}", "--keyframe", "-21={picture}"], "given twice"),
+        (["--checkpoint", "gone.safetensors"], "needs --vae"),
+        (["--lora", "{text}"], "cannot be read as a weight file"),
+        (["--lora", "{vae}"], "holds no LoRA"),
+        (["--vae", "{dit}"], "not a Wan2.1 VAE"),
+        (["--keyframe", "0={text}"], "cannot be read as a video"),
+    ],
+)
+def test_bad_input_is_refused_with_the_fix(tmp_path, picture, arguments, message):
+    (tmp_path / "text.safetensors").write_text("hello")
+    files = {"picture": picture, "text": tmp_path / "text.safetensors", "dit": GOLDENS / "dit_tiny.safetensors"}
+    files["vae"] = GOLDENS / "traj_inputs.safetensors"
+    with pytest.raises(SystemExit, match=message):
+        generate(tmp_path, *(argument.format(**files) for argument in arguments))
+
+
+@pytest.mark.parametrize("argument", ["0", "x=first.png", "0=first.png:1.5"])
+def test_a_malformed_keyframe_is_refused(tmp_path, argument, capsys):
+    with pytest.raises(SystemExit):
+        generate(tmp_path, "--keyframe", argument)
+    assert "--keyframe" in capsys.readouterr().err

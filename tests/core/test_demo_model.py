@@ -1,0 +1,66 @@
+"""The embedded demo model: exactness on trained weights, and that it does what it is for."""
+
+import pytest
+import torch
+
+from demo.clips import draw_scene
+from demo.judge import compare, look
+from demo.paths import DIT, LORA, VAE
+from pusa_core import Given, euler_sample, flow_sigmas, load_lora, merge_lora, sigma_table
+from pusa_core.demo_text import encode_text
+from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+
+SCENE = draw_scene(3)
+
+
+@pytest.fixture(scope="module")
+def vae():
+    pytest.importorskip("diffusers")
+    from pusa_core.vae import WanVae
+
+    return WanVae(VAE)
+
+
+def test_equal_timesteps_give_the_bits_of_the_scalar(demo_model):
+    model, latents = demo_model(), torch.randn(2, 16, 21, 8, 8)
+    context = encode_text(SCENE.caption).expand(2, -1, -1)
+    with torch.no_grad():
+        scalar = model(latents, torch.tensor([700.0, 20.0]), context)
+        vector = model(latents, torch.tensor([[700.0], [20.0]]).repeat(1, 21), context)
+    assert torch.equal(scalar, vector)
+
+
+def test_given_frames_come_out_with_their_bits(demo_model):
+    model, levels = demo_model(), torch.ones(21)
+    levels[0] = levels[20] = 0
+    latents, context = torch.randn(1, 16, 21, 8, 8), encode_text(SCENE.caption)
+    with torch.no_grad():
+        out = euler_sample(
+            lambda x, t: model(x, t.expand(1, -1), context), latents, sigma_table(flow_sigmas(3), levels)
+        )
+    assert torch.equal(out[:, :, [0, 20]], latents[:, :, [0, 20]])
+    assert not torch.equal(out[:, :, 1], latents[:, :, 1])
+
+
+def test_files_fit_the_repository():
+    assert sum(path.stat().st_size for path in (DIT, LORA, VAE)) < 25e6
+
+
+def test_image_to_video_continues_the_given_image(demo_model, vae):
+    model = demo_model()
+    merge_lora(model, load_lora(LORA))
+    settings = Settings(width=64, height=64)
+    given = encode_keyframes(vae, [Keyframe(torch.from_numpy(SCENE.render([0])))], settings)
+    latents = generate_latents(model, given, encode_text(SCENE.caption), encode_text(""), settings)
+    video = vae.decode(latents).numpy()
+    seen, errors = look(video), compare(video, SCENE)
+    assert (seen.color, seen.shape, seen.direction) == (SCENE.color, SCENE.shape, SCENE.direction)
+    assert errors.background < 0.05 and errors.position < 4
+
+
+def test_seed_fixes_the_result(demo_model):
+    given = Given.empty(torch.zeros(1, 16, 1, 8, 8), 21)
+    settings = Settings(width=64, height=64, steps=2, cfg=1.0)
+    context = encode_text(SCENE.caption)
+    first, second = (generate_latents(demo_model(), given, context, None, settings) for _ in range(2))
+    assert torch.equal(first, second)
