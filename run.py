@@ -100,6 +100,7 @@ def test(arguments: list[str]) -> int:
         "types": ["-m", "mypy"],
         "tests": ["-m", "pytest", "-q", "-rs", *arguments],
     }
+    os.environ["NODE_PATH"] = str(VENV / "node" / "node_modules")
     failed = []
     for name, command in steps.items():
         say(f"== {name}")

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from demo.comfyui import ComfyClient, find_comfyui, make_base, running_server
 from PIL import Image
 
 from demo.clips import Scene, draw_scene
+from demo.comfy_client import ComfyClient
+from demo.comfyui import find_comfyui, make_base, running_server
 from pusa_core import cli
 from pusa_core.media import contact_sheet, read_frames
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from demo.clips import Scene, draw_scene
@@ -119,6 +119,23 @@ def picture(rows: list[np.ndarray], path: Path, scale: int = 2) -> None:
     image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
 
 
+def title_picture(videos: list[np.ndarray], scenes: list[Scene], path: Path, cell: int = 128) -> None:
+    """For the README: the given frame, framed, then five frames that the model made of it, under the prompt."""
+    times, gap, label = (0, 16, 32, 48, 64, 80), 6, 20
+    sheet = Image.new("RGB", (len(times) * (cell + gap) + gap, len(videos) * (cell + label + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (video, scene) in enumerate(zip(videos, scenes, strict=True)):
+        y = row * (cell + label + gap)
+        draw.text((gap, y + 4), f'given frame, and "{scene.caption}"', fill="black")
+        for column, t in enumerate(times):
+            x = gap + column * (cell + gap)
+            if column == 0:
+                draw.rectangle((x - 3, y + label - 3, x + cell + 2, y + label + cell + 2), fill="black")
+            frame = Image.fromarray(to_uint8(torch.from_numpy(video[t])))
+            sheet.paste(frame.resize((cell, cell), Image.Resampling.BICUBIC), (x, y + label))
+    sheet.save(path, optimize=True)
+
+
 def measure(clips: int) -> dict:
     """All figures, and the pictures beside them."""
     vae = WanVae(VAE)
@@ -150,6 +167,7 @@ def measure(clips: int) -> dict:
     best = next(key for key in shown if key.startswith("(c)"))
     rows = [clip for i in range(3) for clip in (truth[i], shown["a"][i], shown["(b) base with VTA"][i], shown[best][i])]
     picture(rows, HERE / "pictures/image_to_video.png")
+    title_picture(shown[best][:3], scenes[:3], HERE / "pictures/readme.png")
     results["captions"] = [scene.caption for scene in scenes[:4]]
     return results
 

@@ -71,7 +71,7 @@ def initialise(vae: AutoencoderKLWan) -> None:
 
 
 CURRICULUM = ((0.60, 1, 20), (1.00, 13, 4))
-"""(until this share of the steps, frames, clips): still pictures first, which teach most a second, then moving clips."""
+"""(until this share of the steps, frames, clips): still pictures first, which teach most a second, then clips."""
 
 
 @torch.no_grad()

@@ -166,10 +166,6 @@ class WanModel(nn.Module):
         return self._unpatchify(self.head(x, time), grid)
 
     def embed(self, latents: Tensor) -> Tensor:
-        """Patches as tokens ``[B, D, F, h, w]``. A host that keeps this layer in another dtype overrides it."""
-        return self.patch_embedding(latents)
-
-    def embed(self, latents: Tensor) -> Tensor:
         """Tokens ``[B, D, F, h, w]`` of latents, in their dtype; a host may hold this layer in another one."""
         return self.patch_embedding(latents)
 

@@ -9,6 +9,7 @@ THETA = 10000.0
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a table cached by an inference run must still be usable in training
 def rope_table(head_dim: int, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[N, 1, head_dim // 2]`` (fp32) for the tokens of a grid (frames, rows, columns).
 

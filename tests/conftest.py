@@ -1,13 +1,18 @@
-"""Shared paths and loaders."""
+"""What the tests share: goldens, models, and one ComfyUI server."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from demo.comfy_client import ComfyClient
+from demo.comfyui import find_comfyui, make_base, running_server
+
 GOLDENS = Path(__file__).parent / "goldens"
+NOT_FOUND = "no ComfyUI found: set COMFYUI_PATH to a checkout to run the tests against it"
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +57,35 @@ def demo_model():
 
 def max_error(a: torch.Tensor, b: torch.Tensor) -> float:
     return (a - b).abs().max().item()
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    path = find_comfyui()
+    if path is None:
+        pytest.skip(NOT_FOUND)
+    if not (path / "main.py").is_file():
+        pytest.fail(f"COMFYUI_PATH is {path}, which holds no ComfyUI (no main.py)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def server_base(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.comfy.models import write_latents, write_models
+
+    base = tmp_path_factory.mktemp("comfyui")
+    make_base(base)
+    write_models(base / "models")
+    write_latents(base / "input")
+    return base
+
+
+@pytest.fixture(scope="session")
+def server_url(comfyui: Path, server_base: Path) -> Iterator[str]:
+    with running_server(comfyui, server_base) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def comfy(server_url: str) -> ComfyClient:
+    return ComfyClient(server_url)

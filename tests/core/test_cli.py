@@ -40,10 +40,7 @@ def test_image_to_video_writes_a_video_that_starts_with_the_image(tmp_path, pict
 def test_a_clip_can_end_the_video(tmp_path, picture):
     generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 1, "--cfg", 1, "--frames", 9)
     clip = tmp_path / "out.mp4"
-    main(
-        ["generate", "--prompt", "x", "--out", str(tmp_path / "two.mp4"), "--keyframe", f"-1={clip}:0.3"]
-        + ["--steps", "1", "--cfg", "1", "--frames", "17"]
-    )
+    main(f"generate --prompt x --out {tmp_path}/two.mp4 --keyframe -1={clip}:0.3 --steps 1 --cfg 1 --frames 17".split())
     assert len(frames_of(tmp_path / "two.mp4")) == 17
 
 

@@ -84,3 +84,11 @@ def test_shapes_that_do_not_fit_are_refused(tiny_model, shape, timestep, context
 def test_released_sizes_have_the_released_parameter_counts():
     large = WanModel(WanConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40), device="meta")
     assert sum(parameter.numel() for parameter in large.parameters()) == 14_288_491_584
+
+
+def test_a_model_used_for_inference_can_still_be_trained(tiny_model):
+    model, latents, context = tiny_model(), torch.randn(1, 16, 3, 4, 10), torch.randn(1, 4, 64)
+    with torch.inference_mode():
+        model(latents, torch.tensor([500.0]), context)
+    model(latents, torch.tensor([500.0]), context).sum().backward()
+    assert model.patch_embedding.weight.grad is not None

@@ -1,0 +1,88 @@
+"""A small client of ComfyUI's HTTP interface."""
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from safetensors.torch import load
+from torch import Tensor
+
+Graph = dict[str, dict[str, Any]]
+
+
+class PromptRefused(Exception):
+    """The server refused a graph before running it; ``str()`` has all of its reasons."""
+
+
+class RunFailed(Exception):
+    """A node failed; ``str()`` is its message."""
+
+
+class ComfyClient:
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def get(self, path: str) -> bytes:
+        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+            return response.read()
+
+    def get_json(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def queue(self, graph: Graph) -> str:
+        """Queue a graph; the prompt id. Raises ``PromptRefused``."""
+        try:
+            answer = self.post("/prompt", {"prompt": graph})
+        except urllib.error.HTTPError as error:
+            raise PromptRefused(_reasons(json.loads(error.read()))) from None
+        if answer["node_errors"]:
+            raise PromptRefused(_reasons(answer))
+        return answer["prompt_id"]
+
+    def wait(self, prompt_id: str, seconds: float = 300) -> dict[str, Any]:
+        """The outputs of a queued graph by node id. Raises ``RunFailed``."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
+                if entry["status"]["status_str"] == "success":
+                    return entry["outputs"]
+                raise RunFailed(_failure(entry["status"]["messages"]))
+            time.sleep(0.1)
+        raise TimeoutError(f"the graph did not end within {seconds} s")
+
+    def run(self, graph: Graph) -> dict[str, Any]:
+        return self.wait(self.queue(graph))
+
+    def file(self, entry: dict[str, str]) -> bytes:
+        """A file that an output node wrote, from its entry in the outputs."""
+        return self.get("/view?" + urllib.parse.urlencode(entry))
+
+    def latent(self, graph: Graph, node: str, output: int = 0) -> Tensor:
+        """Run a graph and return the samples of a LATENT output of one of its nodes."""
+        save = {"class_type": "SaveLatent", "inputs": {"samples": [node, output], "filename_prefix": "latent"}}
+        outputs = self.run({**graph, "save_latent": save})
+        return load(self.file(outputs["save_latent"]["latents"][0]))["latent_tensor"]
+
+
+def _reasons(answer: dict[str, Any]) -> str:
+    errors = [answer["error"]] if answer.get("error") else []
+    for node in answer.get("node_errors", {}).values():
+        errors += node["errors"]
+    return "\n".join(f"{error['message']}: {error['details']}" for error in errors)
+
+
+def _failure(messages: list[tuple[str, dict[str, Any]]]) -> str:
+    for kind, data in messages:
+        if kind == "execution_error":
+            return data["exception_message"]
+    return str(messages)

@@ -1,0 +1,89 @@
+"""Start a real ComfyUI, headless, with this pack linked into its custom nodes."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACK = Path(__file__).resolve().parents[1]
+PACK_NAME = "ComfyUI-Pusa"
+START_SECONDS = 180
+
+
+def find_comfyui() -> Path | None:
+    """``$COMFYUI_PATH``, the ComfyUI this pack is installed in, or comfy-cli's default workspace."""
+    if path := os.environ.get("COMFYUI_PATH"):
+        return Path(path)
+    places = (PACK.parents[1], Path.home() / "comfy" / "ComfyUI")
+    return next((place for place in places if (place / "main.py").is_file()), None)
+
+
+def python_of(comfyui: Path) -> str:
+    """The Python that ComfyUI is installed for: the one of its own environment if it has one."""
+    for name in (".venv", "venv"):
+        for python in (comfyui / name / "bin" / "python", comfyui / name / "Scripts" / "python.exe"):
+            if python.is_file():
+                return str(python)
+    return sys.executable
+
+
+def make_base(base: Path) -> None:
+    """A base directory for ComfyUI, with this pack installed and no models."""
+    for name in ("custom_nodes", "input", "output", "temp", "user"):
+        (base / name).mkdir(parents=True)
+    for kind in ("diffusion_models", "loras", "vae"):
+        (base / "models" / kind).mkdir(parents=True)
+    target = base / "custom_nodes" / PACK_NAME
+    try:
+        target.symlink_to(PACK, target_is_directory=True)
+    except OSError:  # Windows without the right to make links
+        shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(".*", "tests"))
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextmanager
+def running_server(comfyui: Path, base: Path) -> Iterator[str]:
+    """The address of a server that runs on ``base`` until the context ends; its output goes to ``base/server.log``."""
+    port = free_port()
+    arguments = ["main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
+    arguments += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    log = base / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [python_of(comfyui), *arguments], cwd=comfyui, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_up(url, process, log)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_up(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{url}/system_stats", timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise RuntimeError(f"ComfyUI did not start; the end of its output:\n{log.read_text()[-3000:]}")

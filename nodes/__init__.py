@@ -1,0 +1,25 @@
+"""The ComfyUI nodes. Each is a few lines over ``pusa_core``; ``host_*.py`` alone touch ComfyUI's internals."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import ComfyExtension, io
+
+from .demo import PusaDemoImage, PusaDemoLoader
+from .encode_keyframes import PusaEncodeKeyframes
+from .frame_mask import PusaFrameMask
+from .load import PusaLoad
+from .sampler import PusaSampler
+
+DEMO_MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
+
+
+def add_demo_models() -> None:
+    """Show the demo model, which lies in this pack, in ComfyUI's own lists of models."""
+    for kind in ("diffusion_models", "loras", "vae"):
+        folder_paths.add_model_folder_path(kind, str(DEMO_MODELS / kind))
+
+
+class PusaExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [PusaLoad, PusaFrameMask, PusaEncodeKeyframes, PusaSampler, PusaDemoLoader, PusaDemoImage]

@@ -1,0 +1,45 @@
+"""The embedded demo model's text encoder, VAE and a first picture."""
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..demo.clips import draw_scene
+from .host_demo import demo_clip, demo_vae
+
+VAE_FILE = "pusa_demo_vae.safetensors"
+
+
+class PusaDemoLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaDemoLoader",
+            display_name="Pusa Demo CLIP and VAE",
+            category="Pusa/demo",
+            description="Text encoder and VAE of the small model that comes with this pack. Nothing to download.",
+            inputs=[],
+            outputs=[io.Clip.Output(display_name="clip"), io.Vae.Output(display_name="vae")],
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        return io.NodeOutput(demo_clip(), demo_vae(folder_paths.get_full_path_or_raise("vae", VAE_FILE)))
+
+
+class PusaDemoImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaDemoImage",
+            display_name="Pusa Demo Image",
+            category="Pusa/demo",
+            description="A first frame of the kind the demo model knows, and the prompt that goes with it.",
+            inputs=[io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True)],
+            outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
+        )
+
+    @classmethod
+    def execute(cls, seed: int) -> io.NodeOutput:
+        scene = draw_scene(seed)
+        return io.NodeOutput(torch.from_numpy(scene.render([0])), scene.caption)

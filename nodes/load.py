@@ -1,0 +1,76 @@
+"""Pusa Load: a Wan text-to-video checkpoint and a Pusa LoRA -> MODEL."""
+
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..pusa_core import load_lora
+from .host_model import add_lora, load_wan
+
+NO_LORA = "none"
+WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+
+
+class PusaLoad(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaLoad",
+            display_name="Pusa Load",
+            category="Pusa",
+            description="Loads a Wan text-to-video model that takes one noise level per frame.",
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="A Wan2.1 or Wan2.2-14B text-to-video model, from models/diffusion_models.",
+                ),
+                io.Combo.Input(
+                    "lora_name",
+                    options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+                    default=NO_LORA,
+                    tooltip="The Pusa LoRA made for this model, from models/loras.",
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.4,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="Higher follows given pictures more closely; lower moves more.",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(WEIGHT_DTYPES),
+                    default="default",
+                    optional=True,
+                    tooltip="Number format of the weights in memory; fp8 needs half of the memory.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model_name: str, lora_name: str, lora_strength: float, weight_dtype: str = "default"
+    ) -> io.NodeOutput:
+        if weight_dtype not in WEIGHT_DTYPES:
+            raise ValueError(f'weight_dtype is "{weight_dtype}"; choose one of {", ".join(WEIGHT_DTYPES)}')
+        path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        model = load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
+        config = model.model.diffusion_model.config
+        report = f"{model_name}: Wan text-to-video, {config.num_layers} layers of width {config.dim}"
+        if lora_name != NO_LORA:
+            lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
+            model = add_lora(model, lora, lora_strength)
+            ranks = sorted({layer.rank for layer in lora.layers.values()})
+            rank = "-".join(map(str, ranks))
+            report += f"\n{lora_name}: {len(lora.layers)} layers of rank {rank}, strength {lora_strength:g}"
+        return io.NodeOutput(model, report)

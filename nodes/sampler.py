@@ -1,0 +1,114 @@
+"""Pusa Sampler: LATENT with noise levels -> LATENT."""
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..pusa_core import flow_sigmas, sigma_table, switch_step
+from .host_model import check_model
+from .host_sampling import sample_frames
+from .latents import Latent, check_given, check_samples, noise_levels_of
+
+FOREIGN = {
+    "concat_latent_image": "the picture of an image-to-video node",
+    "time_dim_concat": "reference frames",
+    "reference_latents": "reference pictures",
+    "context_latents": "reference pictures",
+    "vace_frames": "a VACE control video",
+    "camera_conditions": "a camera path",
+}
+"""What nodes for other Wan models put into a conditioning; a text-to-video model ignores it or misreads it."""
+
+
+def check_conditioning(conditioning: list, name: str) -> None:
+    """Raise ``ValueError`` when the CONDITIONING input ``name`` was made for another kind of model."""
+    for tensor, extras in conditioning:
+        for key in FOREIGN.keys() & extras.keys():
+            raise ValueError(
+                f"{name} carries {FOREIGN[key]} ({key}), meant for another Wan model; connect a plain text prompt "
+                f"and give pictures with VAE Encode Keyframes"
+            )
+        if tensor.ndim != 3 or tensor.shape[-1] != 4096:
+            raise ValueError(
+                f"{name} is a text embedding of shape {list(tensor.shape)}; Wan needs [1, words, 4096]: "
+                f"encode the prompt with the umt5-xxl text encoder (CLIP type wan)"
+            )
+
+
+def split_stages(
+    model: Any, model_low: Any, sigmas: torch.Tensor, table: torch.Tensor, switch: float
+) -> list[tuple[Any, torch.Tensor, torch.Tensor]]:
+    """The steps of each model: all for ``model``, or those below the noise level ``switch`` for ``model_low``."""
+    if model_low is None:
+        return [(model, sigmas, table)]
+    first = switch_step(sigmas, switch)
+    stages = [(model, sigmas[: first + 1], table[: first + 1]), (model_low, sigmas[first:], table[first:])]
+    return [stage for stage in stages if len(stage[1]) > 1]
+
+
+class PusaSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaSampler",
+            display_name="Pusa Sampler",
+            category="Pusa",
+            description="Makes the frames that the LATENT leaves open. Text alone, or with given frames anywhere.",
+            inputs=[
+                io.Model.Input("model", tooltip="From Pusa Load. For Wan2.2: the high-noise model."),
+                io.Conditioning.Input("positive"),
+                io.Conditioning.Input("negative"),
+                io.Latent.Input("latent", tooltip="An empty video, or one with given frames (VAE Encode Keyframes)."),
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
+                io.Int.Input("steps", default=10, min=1, max=1000),
+                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01),
+                io.Float.Input(
+                    "shift",
+                    default=5.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.01,
+                    tooltip="Higher spends more of the steps at high noise. The MODEL's own shift is not used.",
+                ),
+                io.Model.Input("model_low", optional=True, tooltip="Wan2.2 only: the low-noise model."),
+                io.Float.Input(
+                    "switch",
+                    default=0.875,
+                    min=0.0,
+                    max=1.0,
+                    step=0.005,
+                    optional=True,
+                    tooltip="Noise level below which model_low takes over. Not used without model_low.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        negative: list,
+        latent: Latent,
+        seed: int,
+        steps: int,
+        cfg: float,
+        shift: float,
+        model_low: Any = None,
+        switch: float = 0.875,
+    ) -> io.NodeOutput:
+        check_model(model, "model")
+        if model_low is not None:
+            check_model(model_low, "model_low")
+        check_conditioning(positive, "positive")
+        check_conditioning(negative, "negative")
+        samples = check_samples(latent, "latent")
+        levels = noise_levels_of(latent, "latent")
+        check_given(samples, levels, "latent")
+        sigmas = flow_sigmas(steps, shift)
+        stages = split_stages(model, model_low, sigmas, sigma_table(sigmas, levels), switch)
+        result = sample_frames(stages, positive, negative, cfg, seed, samples, latent.get("batch_index"))
+        finished = {key: value for key, value in latent.items() if key != "noise_mask"}  # no frame is left to generate
+        return io.NodeOutput({**finished, "samples": result})

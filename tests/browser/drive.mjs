@@ -1,0 +1,96 @@
+// Opens ComfyUI's page in Chromium, drops a workflow file on the canvas, presses Run and waits for the end.
+//   node drive.mjs URL WORKFLOW SCREENSHOT CHROMIUM
+// Prints one JSON object: {missing, refused, errors, end, outputs}. Exit status 0 whenever the page could be driven.
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { basename } from 'node:path'
+
+const { chromium } = createRequire(import.meta.url)('playwright-core')
+const [url, file, screenshot, executablePath] = process.argv.slice(2)
+const READY_MS = 90_000
+const RUN_MS = 240_000
+const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
+
+// Nothing but the server under test may be reached: the result must not depend on the internet.
+async function openPage(browser) {
+  const page = await browser.newPage({ viewport: { width: 1700, height: 950 } })
+  const { host } = new URL(url)
+  await page.route('**/*', (route) => {
+    const target = new URL(route.request().url())
+    return target.host === host || target.protocol === 'blob:' || target.protocol === 'data:' ? route.continue() : route.abort()
+  })
+  await page.request.post(`${url}/api/settings`, { data: { 'Comfy.TutorialCompleted': true } })
+  await page.goto(url, { waitUntil: 'domcontentloaded' })
+  await page.waitForFunction(
+    () => window.app?.graph && document.querySelector('#graph-canvas') && window.LiteGraph?.registered_node_types?.PusaSampler,
+    null,
+    { timeout: READY_MS },
+  )
+  await page.waitForTimeout(1500) // the page loads its default graph last
+  return page
+}
+
+async function dropWorkflow(page, name, text) {
+  await page.evaluate(([name, text]) => {
+    const canvas = document.querySelector('#graph-canvas')
+    const { x, y, width, height } = canvas.getBoundingClientRect()
+    const dataTransfer = new DataTransfer()
+    dataTransfer.items.add(new File([text], name, { type: 'application/json' }))
+    for (const kind of ['dragenter', 'dragover', 'drop']) {
+      const at = { clientX: x + width / 2, clientY: y + height / 2 }
+      canvas.dispatchEvent(new DragEvent(kind, { ...at, dataTransfer, bubbles: true, cancelable: true, composed: true }))
+    }
+  }, [name, text])
+  const types = JSON.parse(text).nodes.map((node) => node.type).sort().join()
+  await page.waitForFunction((types) => window.app.graph._nodes.map((node) => node.type).sort().join() === types, types)
+  await page.waitForTimeout(1000)
+}
+
+// Node types that the page does not know, and values that a list widget does not offer.
+function inspectGraph(page) {
+  return page.evaluate(() => {
+    const known = (node) => node.isVirtualNode === true || node.type in window.LiteGraph.registered_node_types
+    const offered = (widget) => !Array.isArray(widget.options?.values) || widget.options.values.includes(widget.value)
+    const nodes = window.app.graph._nodes
+    return {
+      missing: nodes.filter((node) => !known(node)).map((node) => node.type),
+      refused: nodes.flatMap((node) =>
+        (node.widgets ?? []).filter((widget) => !offered(widget)).map((widget) => `${node.type}.${widget.name} = ${widget.value}`),
+      ),
+    }
+  })
+}
+
+async function pressRun(page) {
+  await page.evaluate((endings) => {
+    window.seen = []
+    for (const kind of [...endings, 'executed']) {
+      window.app.api.addEventListener(kind, (event) => window.seen.push({ kind, detail: event.detail }))
+    }
+  }, ENDINGS)
+  const posted = page.waitForResponse((response) => response.url().endsWith('/prompt') && response.request().method() === 'POST')
+  await page.locator('button').filter({ hasText: /^\s*Run\s*$/ }).first().click()
+  const response = await posted
+  if (response.status() !== 200) return { end: 'refused', error: await response.text(), outputs: [] }
+  const ended = (endings) => window.seen.some(({ kind }) => endings.includes(kind))
+  await page.waitForFunction(ended, ENDINGS, { timeout: RUN_MS })
+  await page.waitForTimeout(2000) // lets the page show the video
+  const events = await page.evaluate(() => window.seen)
+  const last = events.find(({ kind }) => ENDINGS.includes(kind))
+  const outputs = events.filter(({ kind }) => kind === 'executed').map(({ detail }) => detail.output)
+  return { end: last.kind, error: last.detail?.exception_message ?? null, outputs }
+}
+
+const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
+const errors = []
+try {
+  const page = await openPage(browser)
+  page.on('pageerror', (error) => errors.push(String(error)))
+  await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
+  const graph = await inspectGraph(page)
+  const run = graph.missing.length ? { end: 'not run', error: null, outputs: [] } : await pressRun(page)
+  await page.screenshot({ path: screenshot })
+  console.log(JSON.stringify({ ...graph, ...run, errors }))
+} finally {
+  await browser.close()
+}

@@ -1,0 +1,101 @@
+"""Every bad input is refused with a message that names it and says what to do."""
+
+import re
+
+import pytest
+
+from demo.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
+
+from .graphs import clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (image_to_video("0=0.3"), 'noise_levels: noise level entry "0=0.3" is not FRAME:LEVEL'),
+        (image_to_video("0:1.5"), "1.5 is outside 0"),
+        (image_to_video("0:0.3, 0:0.4"), "contradict"),
+        (parts() | {"start": keyframe(length=10), "video": sampler("start")}, "length: 10 frames"),
+        (text_to_video(steps=0), "Value 0 smaller than min of 1"),
+        (text_to_video(switch=2.0), "Value 2.0 bigger than max of 1.0"),
+    ],
+)
+def test_refused_before_the_queue(comfy: ComfyClient, graph: Graph, message: str) -> None:
+    with pytest.raises(PromptRefused, match=re.escape(message)):
+        comfy.latent(graph, "video")
+
+
+def bad_model(name: str) -> Graph:
+    return text_to_video() | {"model": parts(model_name=name)["model"]}
+
+
+def bad_lora(name: str) -> Graph:
+    return text_to_video() | {"model": parts(lora_name=name)["model"]}
+
+
+def with_latent(**latent: dict) -> Graph:
+    return parts() | latent | {"video": sampler(list(latent)[-1])}
+
+
+def native(name: str) -> Graph:
+    return text_to_video() | {"model": node("UNETLoader", unet_name=name, weight_dtype="default")}
+
+
+def loaded(name: str) -> dict:
+    return node("LoadLatent", latent=name)
+
+
+RUNS: list[tuple[Graph, str]] = [
+    (bad_model("bad_image_to_video.safetensors"), "is an image-to-video model (36 input channels)"),
+    (bad_model("bad_vace.safetensors"), "is a VACE model"),
+    (bad_model("bad_not_wan.safetensors"), "is not a Wan video model"),
+    (bad_model("bad_truncated.safetensors"), "cannot be read as a weight file"),
+    (bad_model("bad_text.safetensors"), "cannot be read as a weight file"),
+    (bad_lora("bad_other_names.safetensors"), "no layer of the LoRA exists in the model"),
+    (bad_lora("bad_other_size.safetensors"), "made for a model of another size"),
+    (bad_lora("bad_no_lora.safetensors"), "holds no LoRA of a known form"),
+    (native("bad_image_to_video.safetensors"), "model is WAN21 (Wan t2v, 36 input channels"),
+    (native("bad_5b.safetensors"), "model is WAN22 (Wan t2v, 48 input channels"),
+    (bad_model("bad_5b.safetensors"), "is the Wan2.2-5B model"),
+    (with_latent(file=loaded("nan.latent")), "latent contains NaN"),
+    (with_latent(file=loaded("wan22_5b.latent")), "latent has shape [1, 48, 3, 4, 4]"),
+    (with_latent(file=loaded("odd.latent")), "latent is for a video of 40 x 32 pixels"),
+    (
+        with_latent(start=keyframe(), cut=node("TrimVideoLatent", samples=["start", 0], trim_amount=1)),
+        "noise_mask of shape [1, 1, 3, 1, 1], which is not one noise level for each of its 2 latent frames",
+    ),
+    (image_to_video("5:0.3"), "latent frame 5 does not exist; there are 3"),
+    (with_latent(four=node("EmptyLatentImage", width=32, height=32, batch_size=1)), "latent has shape [1, 4, 4, 4]"),
+    (with_latent(mask=node("PusaFrameMask", latent=["empty", 0], noise_levels="1:0.3")), "no picture there"),
+    (
+        with_latent(
+            area=node("SolidMask", value=0.5, width=32, height=32),
+            masked=node("SetLatentNoiseMask", samples=["empty", 0], mask=["area", 0]),
+        ),
+        "which is not one noise level for each of its 3 latent frames",
+    ),
+    (with_latent(odd=picture(0, 40, 32), start=keyframe("odd")), "size 40 x 32: both sides must be divisible by 16"),
+    (
+        with_latent(large=picture(0, 64, 64), start=keyframe("large", latent=["empty", 0])),
+        "resize the picture to 32 x 32",
+    ),
+    (with_latent(start=keyframe(position=3)), "position 3 does not exist"),
+    (with_latent(clip=clip(20), start=keyframe("clip", -1)), "would start before the video"),
+    (with_latent(start=keyframe(), again=keyframe(latent=["start", 0])), "latent frame 0 is given twice"),
+]
+
+
+@pytest.mark.parametrize(("graph", "message"), RUNS, ids=[message[:40] for _, message in RUNS])
+def test_refused_before_sampling(comfy: ComfyClient, graph: Graph, message: str) -> None:
+    with pytest.raises(RunFailed, match=re.escape(message)):
+        comfy.latent(graph, "video")
+
+
+def test_image_to_video_conditioning_is_refused(comfy: ComfyClient) -> None:
+    graph = parts()
+    native = {"width": 32, "height": 32, "length": 9, "batch_size": 1, "start_image": ["picture", 0]}
+    prompts = {"positive": ["positive", 0], "negative": ["negative", 0]}
+    graph["native"] = node("WanImageToVideo", vae=["demo", 1], **prompts, **native)
+    graph["video"] = sampler("empty", positive=["native", 0], negative=["native", 1])
+    with pytest.raises(RunFailed, match="meant for another Wan model"):
+        comfy.latent(graph, "video")

@@ -1,0 +1,57 @@
+"""The same video from ``pusa_core`` alone and from a ComfyUI server."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+from demo.comfy_client import ComfyClient
+from pusa_core import (
+    WanModel,
+    euler_sample,
+    flow_sigmas,
+    guided_velocity,
+    merge_lora,
+    parse_noise_levels,
+    sigma_table,
+    start_latents,
+)
+from pusa_core.demo_text import encode_text
+
+from .graphs import LORA, image_to_video
+from .models import CONFIG, random_dit, random_lora
+
+PROMPT = image_to_video()["positive"]["inputs"]["text"]
+
+
+def normalisation() -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``[1, 16, 1, 1, 1]`` of Wan2.1 latents."""
+    config = AutoencoderKLWan(base_dim=8).config
+    return tuple(torch.tensor(config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
+
+
+@torch.no_grad()
+def sample_with_core(given: Tensor, levels: str, lora_strength: float, cfg: float, seed: int, steps: int) -> Tensor:
+    """What a graph of ``image_to_video`` computes, without ComfyUI."""
+    model = WanModel(CONFIG)
+    model.load_state_dict(random_dit())
+    if lora_strength:
+        merge_lora(model, random_lora(), lora_strength)
+    mean, std = normalisation()
+    table = sigma_table(flow_sigmas(steps, 5.0), parse_noise_levels(levels, given.shape[2]))
+    noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
+    latents = start_latents(noise, (given - mean) / std, table[0])
+    velocity = guided_velocity(model, encode_text(PROMPT), encode_text(""), cfg)
+    return euler_sample(velocity, latents, table) * std + mean
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize(("lora_name", "strength"), [("none", 0.0), (LORA, 1.4)], ids=["base", "lora"])
+@pytest.mark.parametrize("levels", ["0:0", "0:0.3"])
+def test_pusa_core_gives_the_same_video(
+    comfy: ComfyClient, levels: str, lora_name: str, strength: float, cfg: float
+) -> None:
+    graph = image_to_video(levels, lora_name=lora_name, cfg=cfg, seed=11, steps=6)
+    video = comfy.latent(graph, "video")
+    expected = sample_with_core(comfy.latent(graph, "start"), levels, strength, cfg, seed=11, steps=6)
+    assert (video - expected).abs().max() < 1e-3
