@@ -19,13 +19,13 @@ from torch import Tensor
 
 from demo.clips import Scene, draw_scene
 from demo.judge import Errors, compare, look
-from demo.paths import DIT, LORA, VAE
+from demo.paths import DIT, LORA
+from demo.vae_pool import decode_clips, encode_clips
 from pusa_core import Given, WanConfig, WanModel, euler_sample, flow_sigmas, load_checkpoint, load_lora, merge_lora
 from pusa_core.demo_text import encode_text
 from pusa_core.media import to_uint8
 from pusa_core.pipeline import Settings, generate_latents
 from pusa_core.sampler import VelocityFn, guided_velocity
-from pusa_core.vae import WanVae
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +86,8 @@ def sample_by_replacement(model: WanModel, scenes: list[Scene], first: Tensor) -
     return torch.cat(parts)
 
 
-def decode(vae: WanVae, latents: Tensor) -> list[np.ndarray]:
-    return [vae.decode(latent[None]).numpy() for latent in latents]
+def decode(latents: Tensor) -> list[np.ndarray]:
+    return [clip.numpy() for clip in decode_clips(latents)]
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -138,28 +138,27 @@ def title_picture(videos: list[np.ndarray], scenes: list[Scene], path: Path, cel
 
 def measure(clips: int) -> dict:
     """All figures, and the pictures beside them."""
-    vae = WanVae(VAE)
     scenes = [draw_scene(seed) for seed in range(clips)]
     truth = [scene.render() for scene in scenes]
-    latents = torch.cat([vae.encode(torch.from_numpy(video)) for video in truth])
-    reconstructed = decode(vae, latents)
+    latents = encode_clips(map(torch.from_numpy, truth), clips)
+    reconstructed = decode(latents)
     results: dict = {"psnr": [psnr(a, b) for a, b in zip(reconstructed, truth, strict=True)]}
     picture([row for pair in zip(truth[:4], reconstructed, strict=False) for row in pair], HERE / "pictures/vae.png")
     log.info("PSNR %.2f dB", np.mean(results["psnr"]))
 
-    first = torch.cat([vae.encode(torch.from_numpy(video[:1])) for video in truth])
+    first = encode_clips((torch.from_numpy(video[:1]) for video in truth), clips)
     results["text"], results["image"], shown = {}, {}, {}
     for label, strength in {"base": 0.0, **{f"LoRA {s:g}": s for s in STRENGTHS}}.items():
         model = load_model(strength)
-        videos = decode(vae, sample(model, scenes, None))
+        videos = decode(sample(model, scenes, None))
         results["text"][label] = text_scores(videos, scenes)
         shown[f"text_{label}"] = videos
         if not strength:
-            videos = decode(vae, sample_by_replacement(model, scenes, first))
+            videos = decode(sample_by_replacement(model, scenes, first))
             results["image"]["(a) base, scalar timestep"] = image_scores(videos, scenes)
             shown["a"] = videos
         name = "(b) base with VTA" if not strength else f"(c) Pusa LoRA, strength {strength:g}"
-        videos = decode(vae, sample(model, scenes, first))
+        videos = decode(sample(model, scenes, first))
         results["image"][name] = image_scores(videos, scenes)
         shown[name] = videos
         log.info("%s: %s %s", label, results["text"][label], results["image"][name])

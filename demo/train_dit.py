@@ -6,22 +6,18 @@
 import argparse
 import logging
 import math
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from demo.clips import Scene, draw_scene
-from demo.paths import CACHE, DIT, LORA, VAE
+from demo.clips import draw_scene
+from demo.paths import CACHE, DIT, LORA
+from demo.vae_pool import encode_clips
 from pusa_core import WanConfig, WanModel, load_checkpoint, save_lora
 from pusa_core.demo_text import encode_text
 from pusa_core.training import attach_lora, detach_lora, fafm_loss, sample_sigmas
-from pusa_core.vae import WanVae
 
 log = logging.getLogger(__name__)
 
@@ -31,32 +27,13 @@ CAPTION_DROPOUT = 0.1  # for classifier-free guidance
 SHIFT = 5.0  # the sampler's
 
 
-def encode_scenes(scenes: list[Scene]) -> Tensor:
-    """Normalised latents ``[N, 16, 21, 8, 8]`` (fp16); one thread a core, each with its own VAE."""
-    workers, threads = os.cpu_count() or 1, torch.get_num_threads()
-    torch.set_num_threads(1)
-    vaes: Queue[WanVae] = Queue()
-    for _ in range(workers):
-        vaes.put(WanVae(VAE))
-
-    def encode(scene: Scene) -> Tensor:
-        vae = vaes.get()
-        latents = vae.encode(torch.from_numpy(scene.render()))[0].half()
-        vaes.put(vae)
-        return latents
-
-    with ThreadPoolExecutor(workers) as pool:
-        latents = torch.stack(list(tqdm(pool.map(encode, scenes), total=len(scenes), desc="encoding")))
-    torch.set_num_threads(threads)
-    return latents
-
-
 def cached_clips(count: int) -> tuple[Tensor, list[str]]:
     """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once, then read from the cache."""
     path = CACHE / f"latents_{count}.safetensors"
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
     if not path.exists():
-        latents = encode_scenes(scenes)
+        clips = (torch.from_numpy(scene.render()) for scene in scenes)
+        latents = encode_clips(clips, count).half()
         path.parent.mkdir(exist_ok=True)
         save_file({"latents": latents}, path)
     return load_file(path)["latents"], [scene.caption for scene in scenes]

@@ -6,7 +6,7 @@ import torch
 from demo.clips import draw_scene
 from demo.judge import compare, look
 from demo.paths import DIT, LORA, VAE
-from pusa_core import Given, euler_sample, flow_sigmas, load_lora, merge_lora, sigma_table
+from pusa_core import Given, euler_sample, flow_sigmas, lead_in, load_lora, merge_lora, sigma_table
 from pusa_core.demo_text import encode_text
 from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 
@@ -56,6 +56,16 @@ def test_image_to_video_continues_the_given_image(demo_model, vae):
     seen, errors = look(video), compare(video, SCENE)
     assert (seen.color, seen.shape, seen.direction) == (SCENE.color, SCENE.shape, SCENE.direction)
     assert errors.background < 0.05 and errors.position < 4
+
+
+def test_a_lead_in_makes_the_latents_of_an_end_clip_those_of_the_whole_video(vae):
+    video = torch.from_numpy(SCENE.render())
+    expected = vae.encode(video)[:, :, -3:]
+    frames, drop = lead_in(video[-12:], 18)
+    with_lead_in = vae.encode(frames)[:, :, drop:]
+    alone = vae.encode(torch.cat([video[-12:], video[-1:]]))[:, :, -3:]
+    assert with_lead_in.shape == expected.shape
+    assert (with_lead_in - expected).abs().mean() < 0.5 * (alone - expected).abs().mean()
 
 
 def test_seed_fixes_the_result(demo_model):

@@ -29,6 +29,14 @@ def test_merge_matches_the_reference(tiny_model, golden, pusa_file, strength):
     assert max_error(velocity, expected[f"y_alpha{strength}"]) < 1e-4
 
 
+def test_merge_into_bf16_weights_is_the_reference_to_the_last_bits(tiny_model, golden, pusa_file):
+    model = tiny_model().bfloat16()
+    merge_lora(model, load_lora(pusa_file), 1.4)
+    name = "blocks.0.self_attn.q.weight"
+    # the reference multiplies in bf16, this project in fp32
+    assert max_error(model.get_parameter(name).float(), golden("lora_merge")[f"merged1.4_bf16.{name}"]) < 2.1e-3
+
+
 def test_alpha_divided_by_rank_where_the_file_has_one(tiny_model, golden):
     model, expected = tiny_model(), golden("lora_merge")
     lora = load_lora(GOLDENS / "lightx2v_like_lora.safetensors")

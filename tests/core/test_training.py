@@ -47,6 +47,15 @@ def test_loss_and_lora_gradients_match_the_reference(tiny_model, step):
             assert (factor.grad - expected).abs().max() < 1e-5, name
 
 
+def test_full_gradients_match_the_reference(tiny_model, step, golden_info):
+    model, expected = tiny_model(), golden_info["train_full"]
+    loss = loss_of(model, step, 0)
+    loss.backward()
+    norm = torch.stack([parameter.grad.norm() for parameter in model.parameters()]).norm().item()
+    assert loss.item() == pytest.approx(expected["loss"], rel=1e-4)
+    assert norm == pytest.approx(expected["grad_norm_total"], rel=1e-4)
+
+
 def test_three_optimiser_steps_match_the_reference(tiny_model, step):
     model = tiny_model()
     adapters = attach_golden(model, step)
@@ -59,9 +68,10 @@ def test_three_optimiser_steps_match_the_reference(tiny_model, step):
         loss.backward()
         optimizer.step()
     for name, adapter in adapters.items():
-        # Adam divides by the root of a squared gradient: rounding of a near-zero gradient can move a weight by lr
-        error = (adapter.up - step[f"lora_after3.{name}.lora_B.default.weight"]).abs()
-        assert error.max() < 3e-3 and error.mean() < 1e-4, name
+        for letter, factor in (("A", adapter.down), ("B", adapter.up)):
+            expected = step[f"lora_after3.{name}.lora_{letter}.default.weight"]
+            # Adam divides by the root of a squared gradient, which enlarges the rounding of near-zero gradients
+            assert (factor - expected).abs().max() < 2e-4, name
 
 
 def test_bell_weight_is_the_reference_table(step):
