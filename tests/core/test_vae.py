@@ -42,5 +42,5 @@ def test_a_clip_of_another_length_is_refused(vae):
 def test_another_file_is_refused():
     from pusa_core.vae import WanVae
 
-    with pytest.raises(ValueError, match="not a Wan2.1 VAE"):
+    with pytest.raises(ValueError, match=r"not a Wan2\.1 VAE"):
         WanVae(GOLDENS / "dit_tiny.safetensors")
