@@ -5,7 +5,9 @@ import logging
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +18,12 @@ from .config import WanConfig
 from .demo_text import encode_text
 from .dit import WanModel
 from .keyframes import latent_length
-from .lora import load_lora, merge_lora
+from .lora import Lora, load_lora, match_lora, merge_lora
 from .media import contact_sheet, read_frames, resize_cover, write_video
 from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+
+if TYPE_CHECKING:
+    from .vae import WanVae
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,7 @@ DEMO_CHECKPOINT = DEMO / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
 DEMO_LORA = DEMO / "loras" / "pusa_demo_lora.safetensors"
 DEMO_VAE = DEMO / "vae" / "pusa_demo_vae.safetensors"
 LORA_STRENGTH = 1.4
+DEMO_STRENGTH = 1.0
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
@@ -106,26 +112,62 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load_model(path: Path, loras: list[tuple[Path, float]], device: str, dtype: torch.dtype) -> WanModel:
-    weights = load_checkpoint(path)
-    with torch.device("meta"):
-        model = WanModel(WanConfig.from_state_dict(weights))
-    model.load_state_dict(weights, assign=True)
-    model = model.to(device, dtype).eval().requires_grad_(False)
-    for file, strength in loras:
-        merge_lora(model, load_lora(file), strength)
-    return model
+@dataclass(frozen=True)
+class ModelFiles:
+    """A checkpoint and its LoRAs, read and checked against each other; the weights are still on disk (mapped)."""
+
+    weights: dict[str, Tensor]
+    loras: list[tuple[Lora, float]]
+
+    @classmethod
+    def read(cls, path: Path, loras: list[tuple[Path, float]]) -> "ModelFiles":
+        weights = load_checkpoint(path)
+        shapes = {name: value.shape for name, value in weights.items()}
+        read = [(load_lora(file), strength) for file, strength in loras]
+        for lora, _ in read:
+            list(match_lora(lora, shapes))
+        return cls(weights, read)
+
+    def build(self, device: str, dtype: torch.dtype) -> WanModel:
+        with torch.device("meta"):
+            model = WanModel(WanConfig.from_state_dict(self.weights))
+        model.load_state_dict(self.weights, assign=True)
+        model = model.to(device, dtype).eval().requires_grad_(False)
+        for lora, strength in self.loras:
+            merge_lora(model, lora, strength)
+        return model
 
 
-def load_encoders(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Callable[[str], Tensor], Path]:
-    """Text encoder and VAE file: the demo's own, or the user's."""
-    if args.checkpoint is None:
-        return encode_text, args.vae or DEMO_VAE
-    if args.vae is None or args.text_encoder is None:
+def encode_prompts(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Context of the prompt, and of the negative prompt unless guidance is off."""
+    encode: Callable[[str], Tensor] = encode_text
+    if args.text_encoder is not None:
+        from .text import Umt5Encoder
+
+        encode = Umt5Encoder(args.text_encoder, args.device, dtype)
+    return encode(args.prompt), encode(args.negative) if args.cfg != 1 else None
+
+
+def load_vae(args: argparse.Namespace) -> "WanVae":
+    from .vae import WanVae  # needs the standalone extra
+
+    return WanVae(args.vae or DEMO_VAE, args.device)
+
+
+def check_files(args: argparse.Namespace) -> None:
+    """Raise when the model files do not make a set, or the output would overwrite something."""
+    if args.out.suffix != ".mp4":
+        raise ValueError(f'--out is "{args.out}"; it must end in .mp4')
+    for path in (args.out, args.out.with_suffix(".png")):
+        if path.exists() and not args.overwrite:
+            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")
+    if args.checkpoint is not None and (args.vae is None or args.text_encoder is None):
         raise ValueError("--checkpoint needs --vae (Wan2.1 VAE) and --text-encoder (UMT5-XXL) with it")
-    from .text import Umt5Encoder
-
-    return Umt5Encoder(args.text_encoder, args.device, dtype), args.vae
+    if args.checkpoint is None and (args.text_encoder is not None or args.checkpoint_low is not None):
+        raise ValueError("--text-encoder and --checkpoint-low need --checkpoint (a Wan text-to-video model) with them")
+    for path in (args.checkpoint, args.checkpoint_low, args.vae, args.text_encoder):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"no such file: {path}")
 
 
 def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int, int]]:
@@ -142,30 +184,22 @@ def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int,
 
 
 def run_generate(args: argparse.Namespace) -> None:
-    sheet_path = args.out.with_suffix(".png")
-    for path in (args.out, sheet_path):
-        if path.exists() and not args.overwrite:
-            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")
-    if args.out.suffix != ".mp4":
-        raise ValueError(f'--out is "{args.out}"; it must end in .mp4')
-    if args.checkpoint_low is not None and args.checkpoint is None:
-        raise ValueError("--checkpoint-low needs --checkpoint, Wan2.2's high-noise expert, with it")
+    check_files(args)
     latent_length(args.frames)
     keyframes, (width, height) = read_keyframes(args)
     settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
 
-    dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
-    from .vae import WanVae
+    loras = [(DEMO_LORA, DEMO_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
+    files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)
+    low_files = ModelFiles.read(args.checkpoint_low, args.lora_low or []) if args.checkpoint_low else None
 
-    encode_prompt, vae_path = load_encoders(args, dtype)
-    vae = WanVae(vae_path, args.device)
+    # the text encoder is as large as the DiT: it is gone before the DiT is built
+    dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
+    context, negative = encode_prompts(args, dtype)
+    vae = load_vae(args)
     given = encode_keyframes(vae, keyframes, settings)
-    context = encode_prompt(args.prompt)
-    negative = encode_prompt(args.negative) if args.cfg != 1 else None
-    default_lora = [(DEMO_LORA, 1.0)] if args.checkpoint is None else []
-    loras = default_lora if args.lora is None else args.lora
-    model = load_model(args.checkpoint or DEMO_CHECKPOINT, loras, args.device, dtype)
-    low = args.checkpoint_low and load_model(args.checkpoint_low, args.lora_low or [], args.device, dtype)
+    model = files.build(args.device, dtype)
+    low = low_files.build(args.device, dtype) if low_files else None
     with tqdm(total=settings.steps, desc="sampling", unit="step") as bar:
         latents = generate_latents(
             model, given, context, negative, settings, low_noise_model=low, callback=lambda *_: bar.update()
@@ -173,8 +207,8 @@ def run_generate(args: argparse.Namespace) -> None:
     frames = vae.decode(latents)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_video(frames, args.out, args.fps)
-    contact_sheet(frames).save(sheet_path)
-    log.info("wrote %s and %s", args.out, sheet_path)
+    contact_sheet(frames).save(args.out.with_suffix(".png"))
+    log.info("wrote %s and %s", args.out, args.out.with_suffix(".png"))
 
 
 def main(arguments: list[str] | None = None) -> None:

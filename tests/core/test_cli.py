@@ -3,9 +3,12 @@
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from demo.clips import draw_scene
+from pusa_core import Lora, LoraLayer, save_lora
 from pusa_core.cli import main
 from tests.conftest import GOLDENS
 
@@ -61,6 +64,7 @@ def test_an_existing_file_is_never_overwritten_silently(tmp_path):
         (["--keyframe", "99={picture}"], "position 99 does not exist"),
         (["--keyframe", "0={picture}", "--keyframe", "-21={picture}"], "given twice"),
         (["--checkpoint", "gone.safetensors"], "needs --vae"),
+        (["--vae", "gone.safetensors"], r"no such file: gone\.safetensors"),
         (["--lora", "{text}"], "cannot be read as a weight file"),
         (["--lora", "{vae}"], "holds no LoRA"),
         (["--vae", "{dit}"], "not a Wan2.1 VAE"),
@@ -73,6 +77,29 @@ def test_bad_input_is_refused_with_the_fix(tmp_path, picture, arguments, message
     files["vae"] = GOLDENS / "traj_inputs.safetensors"
     with pytest.raises(SystemExit, match=message):
         generate(tmp_path, *(argument.format(**files) for argument in arguments))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_embedding.weight": torch.zeros(96, 36, 1, 2, 2)}, "image-to-video model"),
+        ({"vace_patch_embedding.weight": torch.zeros(1)}, "VACE"),
+        ({"head.modulation": None}, "not a Wan video model"),
+    ],
+)
+def test_other_checkpoints_are_refused_before_anything_else_is_loaded(tmp_path, golden, change, message):
+    weights = {name: value for name, value in (golden("dit_tiny") | change).items() if value is not None}
+    save_file(weights, tmp_path / "dit.safetensors")
+    files = {"--checkpoint": tmp_path / "dit.safetensors", "--vae": tmp_path, "--text-encoder": tmp_path}
+    with pytest.raises(SystemExit, match=message):
+        generate(tmp_path, *(part for pair in files.items() for part in pair))
+
+
+def test_a_lora_for_another_size_is_refused(tmp_path):
+    layer = LoraLayer(torch.zeros(2, 64), torch.zeros(64, 2))
+    save_lora(Lora({"blocks.0.self_attn.q": layer}), tmp_path / "lora.safetensors")
+    with pytest.raises(SystemExit, match="another size"):
+        generate(tmp_path, "--lora", tmp_path / "lora.safetensors")
 
 
 @pytest.mark.parametrize("argument", ["0", "x=first.png", "0=first.png:1.5"])
