@@ -104,13 +104,17 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
     model = WanModel(CONFIG)
     if args.stage == "base":
-        nn.init.zeros_(model.head.head.weight)
-        nn.init.zeros_(model.head.head.bias)
+        if args.resume:
+            model.load_state_dict(load_checkpoint(DIT))
+        else:
+            nn.init.zeros_(model.head.head.weight)
+            nn.init.zeros_(model.head.head.bias)
         train(model, base_optimizers(model, args.lr), args, p_async=0.0)
         save_base(model)
         return
