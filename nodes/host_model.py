@@ -128,7 +128,7 @@ def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = F
 def add_lora(model: ModelPatcher, lora: Lora, strength: float) -> ModelPatcher:
     """A clone of ``model`` with ``lora`` among its patches, as a LoRA node of ComfyUI would add it."""
     weights = {name: value.shape for name, value in model.model.diffusion_model.named_parameters()}
-    list(match_lora(lora, weights))  # refuses a LoRA that does not fit; ComfyUI would only log it
+    match_lora(lora, weights)  # refuses a LoRA that does not fit; ComfyUI would only log it
     patched, _ = comfy.sd.load_lora_for_models(model, None, lora.state_dict(), strength, 0.0)
     return patched
 

@@ -1,50 +1,36 @@
 """Wan DiT files -> one state dict with the original Wan names."""
 
 import logging
-import pickle
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from .names import container_prefix, original_name
+from .weight_files import read_tensors
 
 log = logging.getLogger(__name__)
 
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "model.")
 _T2V_HINT = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 
 
-def read_tensors(path: str | PathLike) -> dict[str, Tensor]:
-    """All tensors of a ``.safetensors`` file (memory-mapped) or of a ``.pt`` / ``.pth`` file (no code is run).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or one of another kind; the message names it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else tensors
-            if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-                raise ValueError("it holds something other than named tensors")
-            return tensors
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a weight file ({error}); download or copy it again") from error
-
-
 def original_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the container prefix that all tensors of a Wan DiT share, if there is one."""
-    for prefix in PREFIXES:
-        if f"{prefix}head.modulation" in tensors:
-            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    return dict(tensors)
+    """The tensors of the Wan DiT in a file under their original names; all tensors if there is none.
+
+    Raises ``ValueError`` when two tensors come to the same name.
+    """
+    prefix = container_prefix(tensors)
+    if prefix is None:
+        return dict(tensors)
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        ours = original_name(name.removeprefix(prefix))
+        if name.startswith(prefix) and ours in renamed:
+            raise ValueError(f"{name} and another tensor are both {ours}; the file mixes two models, pick another")
+        if name.startswith(prefix):
+            renamed[ours] = value
+    return renamed
 
 
 def check_text_to_video(state_dict: Mapping[str, Tensor], source: str) -> None:

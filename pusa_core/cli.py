@@ -125,7 +125,7 @@ class ModelFiles:
         shapes = {name: value.shape for name, value in weights.items()}
         read = [(load_lora(file), strength) for file, strength in loras]
         for lora, _ in read:
-            list(match_lora(lora, shapes))
+            match_lora(lora, shapes)
         return cls(weights, read)
 
     def build(self, device: str, dtype: torch.dtype) -> WanModel:
