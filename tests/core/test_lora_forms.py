@@ -6,13 +6,10 @@ from safetensors.torch import load_file, save_file
 
 from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_lora, merge_lora, save_lora
 from tests.conftest import max_error
+from tests.core.forms import diffusers_name as parameter_name
 
 CONFIG = WanConfig(dim=128, ffn_dim=256, num_heads=1, num_layers=2, text_dim=64)
 LAYERS = ("self_attn.q", "self_attn.o", "cross_attn.k", "cross_attn.v", "ffn.0", "ffn.2")
-DIFFUSERS = dict(
-    zip(LAYERS, ("attn1.to_q", "attn1.to_out.0", "attn2.to_k", "attn2.to_v", "ffn.net.0.proj"), strict=False)
-)
-DIFFUSERS["ffn.2"] = "ffn.net.2"
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +40,8 @@ def written(lora, layer_name, down=".lora_A.weight", up=".lora_B.weight", alpha=
     return tensors
 
 
-def diffusers_name(name):
-    for ours, theirs in DIFFUSERS.items():
-        name = name.replace(ours, theirs)
-    return name.replace("head.head", "proj_out").replace(
-        "text_embedding.0", "condition_embedder.text_embedder.linear_1"
-    )
+def diffusers_name(layer):
+    return parameter_name(f"{layer}.weight").removesuffix(".weight")
 
 
 def underscored(name):
