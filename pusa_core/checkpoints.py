@@ -123,7 +123,7 @@ def check_text_to_video(state_dict: Mapping[str, Tensor], source: str) -> None:
 
 
 def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> Checkpoint:
-    """Recognise the tensors of a file, whatever their spelling; ``source`` names it in errors.
+    """Recognise the tensors of a file, whatever their spelling, and log what they are; ``source`` names the file.
 
     Raises:
         ValueError: not a text-to-video Wan model, or not a whole one; the message says what it is.
@@ -146,7 +146,10 @@ def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
             )
     form = f"{spelling(tensors)}, {_number_format(weights, quantised, marks)}"
     kept = {name: weights[name] for name in expected}
-    return Checkpoint(config, kept, quantised, tuple(name for name in weights if name not in expected), form, source)
+    unused = tuple(name for name in weights if name not in expected)
+    checkpoint = Checkpoint(config, kept, quantised, unused, form, source)
+    log.log(logging.WARNING if unused else logging.INFO, "%s: %s", Path(source).name, checkpoint.describe())
+    return checkpoint
 
 
 def _config(weights: Mapping[str, Tensor], source: str) -> WanConfig:
@@ -181,11 +184,7 @@ def load_checkpoint(path: str | PathLike | Iterable[str | PathLike]) -> dict[str
         FileNotFoundError: a file does not exist.
         ValueError: a file is damaged, two shards name the same tensor, or it is not a text-to-video Wan model.
     """
-    checkpoint = read_checkpoint(path)
-    log.info("%s: %s", Path(checkpoint.source.split(", ")[0]).name, checkpoint.describe())
-    if checkpoint.unused:
-        log.warning("%s: %d tensors not used", checkpoint.source, len(checkpoint.unused))
-    return dict(checkpoint.dequantised())
+    return dict(read_checkpoint(path).dequantised())
 
 
 def read_checkpoint(path: str | PathLike | Iterable[str | PathLike]) -> Checkpoint:

@@ -198,7 +198,7 @@ def save_lora(lora: Lora, path: str | PathLike, metadata: Mapping[str, str] | No
     save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
 
 
-def match_lora(lora: Lora, shapes: Mapping[str, torch.Size]) -> LoraMatch:
+def match_lora(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> LoraMatch:
     """The updates of ``lora`` that have a parameter among ``shapes`` (parameter name -> shape).
 
     Warns of those that have none. Raises ``ValueError`` when that is all of them, or one is of another size; the
@@ -216,7 +216,7 @@ def match_lora(lora: Lora, shapes: Mapping[str, torch.Size]) -> LoraMatch:
         if shape != tuple(shapes[f"{name}.weight"]):
             raise _another_size(name, shape, shapes[f"{name}.weight"])
     for name, diff in diffs.items():
-        if diff.shape != shapes[name]:
+        if tuple(diff.shape) != tuple(shapes[name]):
             raise _another_size(name, diff.shape, shapes[name])
     unused = tuple(name for name in (*lora.layers, *lora.diffs) if name not in layers and name not in diffs)
     match = LoraMatch(layers, diffs, unused + lora.unknown)

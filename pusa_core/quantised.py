@@ -34,6 +34,11 @@ class QuantisedLayer:
     config: dict[str, object]
     extra: dict[str, Tensor]
 
+    @property
+    def is_fp8(self) -> bool:
+        """Whether it is a weight in fp8, or in full precision, with a scale; else it is ComfyUI's alone."""
+        return not self.format or self.format.startswith("float8")
+
 
 def split_quantised(
     tensors: Mapping[str, Tensor], header: Mapping[str, dict[str, object]], source: str
@@ -126,7 +131,7 @@ def dequantise(weight: Tensor, layer: QuantisedLayer | None, name: str, source: 
 
     Raises ``ValueError`` for a quantisation other than fp8.
     """
-    if layer is not None and not layer.format.startswith("float8") and layer.format:
+    if layer is not None and not layer.is_fp8:
         raise ValueError(f"{source}: {name} is quantised as {layer.format}, which is only read in ComfyUI; {_FIX}")
     if layer is None or layer.scale is None:
         return weight.to(DEQUANTISED) if weight.dtype in FP8 else weight

@@ -15,7 +15,7 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 INDEX = ".index.json"
 _MAX_HEADER = 1 << 24  # bytes; the 14B model's header has 130,000
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)", re.DOTALL)
@@ -33,6 +33,11 @@ _GLOBALS = {
 }
 
 
+def is_pickled(path: Path) -> bool:
+    """Whether PyTorch wrote the file, going by its name."""
+    return path.suffix.lower() in PICKLED
+
+
 def read_tensors(path: str | PathLike) -> dict[str, Tensor]:
     """All tensors of a ``.safetensors`` file or of a ``.pt`` / ``.pth`` file, both memory-mapped.
 
@@ -48,7 +53,7 @@ def read_file(path: str | PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     check_file(path)
     try:
-        if path.suffix in PICKLED:
+        if is_pickled(path):
             return _named_tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=True), path), {}
         with safe_open(path, framework="pt") as file:
             names = file.keys()
@@ -66,7 +71,7 @@ def check_file(path: str | PathLike) -> None:
             raise FileNotFoundError(f"no such file: {path}")
         raise ValueError(f"{path} {kind}; pick a .safetensors or .pt file")
     try:
-        if path.suffix in PICKLED:
+        if is_pickled(path):
             _check_pickled(path)
         else:
             with path.open("rb") as file:

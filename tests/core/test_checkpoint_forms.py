@@ -59,8 +59,7 @@ def test_the_report_names_the_form(weights, tmp_path, form):
 def test_tensors_without_a_place_are_named(weights, tmp_path, caplog):
     save_file({**weights, "blocks.0.extra.weight": torch.zeros(2)}, tmp_path / "x.safetensors")
     assert load_checkpoint(tmp_path / "x.safetensors").keys() == weights.keys()
-    assert "1 tensors not used" in caplog.text
-    assert "NOT USED: 1, such as blocks.0.extra.weight" in read_checkpoint(tmp_path / "x.safetensors").describe()
+    assert "NOT USED: 1, such as blocks.0.extra.weight" in caplog.text
 
 
 @pytest.mark.parametrize(
