@@ -80,7 +80,7 @@ def expected_shapes(config: WanConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from linear("head.head", frames * rows * columns * config.out_dim, dim)
 
 
-def original_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def original_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """The tensors of the Wan DiT in a file under their original names; all tensors if there is none.
 
     Raises ``ValueError`` when two tensors come to the same name.
@@ -92,7 +92,9 @@ def original_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in tensors.items():
         ours = original_name(name.removeprefix(prefix))
         if name.startswith(prefix) and ours in renamed:
-            raise ValueError(f"{name} and another tensor are both {ours}; the file mixes two models, pick another")
+            raise ValueError(
+                f"{source}: {name} and another tensor are both {ours}; the file mixes two models, pick another"
+            )
         if name.startswith(prefix):
             renamed[ours] = value
     return renamed
@@ -128,7 +130,7 @@ def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
     Raises:
         ValueError: not a text-to-video Wan model, or not a whole one; the message says what it is.
     """
-    named = original_names(tensors)
+    named = original_names(tensors, source)
     check_text_to_video(named, source)
     prefix = container_prefix(tensors) or ""
     header = {original_name(name.removeprefix(prefix)): e for name, e in header_entries(metadata, source).items()}

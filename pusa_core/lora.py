@@ -162,7 +162,7 @@ def _classify(name: str, source: str) -> tuple[str, str | None]:
 
 def _layer(name: str, part: Mapping[str, Tensor], source: str) -> LoraLayer:
     down, up = part["down"], part["up"]
-    if min(down.ndim, up.ndim) < 2 or down.shape[0] != up[0].numel() or not down.numel() or not up.numel():
+    if not (down.numel() and up.numel() and min(down.ndim, up.ndim) > 1 and down.shape[0] == up[0].numel()):
         raise ValueError(
             f"{source}: layer {name} has factors of shapes {tuple(up.shape)} and {tuple(down.shape)}, "
             f"which cannot be multiplied; the file is damaged"

@@ -187,4 +187,6 @@ def _indexed(index: Path) -> Iterator[Path]:
         shard = index.parent / name
         if shard.resolve().parent not in folders:
             raise ValueError(f"{index} names {name!r}, which lies outside of its folder; download the checkpoint again")
+        if not shard.exists():
+            raise FileNotFoundError(f"no such file: {shard}; {index} names it")
         yield shard

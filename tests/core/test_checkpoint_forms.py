@@ -88,7 +88,7 @@ def test_what_is_no_whole_model_is_refused_by_name(weights, tmp_path, change, me
     save_file(changed, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=message) as error:
         load_checkpoint(tmp_path / "x.safetensors")
-    assert "x.safetensors" in str(error.value) or "mixes" in str(error.value)
+    assert "x.safetensors" in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["{", '{"layers": 3}', '{"layers": {"blocks.0.ffn.0": 1}}', "[" * 100_000])
