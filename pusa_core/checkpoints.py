@@ -168,7 +168,7 @@ def _number_format(weights: Mapping[str, Tensor], quantised: Mapping[str, Quanti
         sizes[str(weight.dtype).removeprefix("torch.")] += weight.nbytes
     dtype = sizes.most_common(1)[0][0]
     if not quantised:
-        return f"{dtype} without scales" if any(weight.dtype in FP8 for weight in weights.values()) else dtype
+        return f"{dtype} without scales" if dtype in FP8.values() else dtype
     kinds = ", ".join(sorted({layer.format for layer in quantised.values()}))
     return f"{len(quantised)} layers in {kinds} with scales ({marks})"
 

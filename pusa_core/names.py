@@ -83,7 +83,7 @@ def spelling(names: Iterable[str]) -> str:
     """In words for a report: the prefix and the family of the tensor names of a file."""
     names = list(names)
     prefix = next((name[: len(name) - len(without_prefixes(name))] for name in names), "")
-    if any(name.startswith(UNDERSCORE_PREFIXES) for name in names):
+    if 2 * sum(name.startswith(UNDERSCORE_PREFIXES) for name in names) > len(names):
         return "names with underscores (kohya, musubi)"
     bare = [without_prefixes(name) for name in names]
     family = "diffusers" if any(original_name(name) != name for name in bare) else "original"
