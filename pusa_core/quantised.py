@@ -84,8 +84,12 @@ def _layer(
     fields: dict[str, Tensor] = {_SCALES[suffix]: value for suffix, value in parts.items() if suffix in _SCALES}
     scale = fields.get("scale")
     extra = {suffix: value for suffix, value in parts.items() if suffix in _OTHER}
-    if not kind.startswith("float8") and (kind or not weight.is_floating_point()):
-        return QuantisedLayer(kind or f"{weight.dtype}", scale, fields.get("input_scale"), config, extra)
+    if not kind and not weight.is_floating_point():
+        raise ValueError(
+            f"{source}: {name} is quantised to {weight.dtype} in a way that the file does not name; {_FIX}"
+        )
+    if kind and not kind.startswith("float8"):
+        return QuantisedLayer(kind, scale, fields.get("input_scale"), config, extra)
     for field, value in fields.items():
         allowed = (1, weight.shape[0]) if field == "scale" else (1,)
         if value.numel() not in allowed or not value.is_floating_point() or not value.isfinite().all():

@@ -76,6 +76,13 @@ def test_tensors_without_a_place_are_named(weights, tmp_path, caplog):
         ({"blocks.7.ffn.0.scale_weight": torch.ones(())}, "blocks.7.ffn.0 has a scale but no weight"),
         ({"blocks.0.ffn.0.scale_weight": torch.ones(7)}, r"scale of blocks.0.ffn.0 has shape \(7,\)"),
         ({"blocks.0.ffn.0.scale_weight": torch.tensor(torch.nan)}, "one finite number"),
+        (
+            {
+                "blocks.0.ffn.0.weight": torch.zeros(1024, 256, dtype=torch.int8),
+                "blocks.0.ffn.0.weight_scale": torch.ones(1),
+            },
+            "quantised to torch.int8 in a way that the file does not name",
+        ),
         ({"blocks.0.ffn.0.comfy_quant": torch.zeros(5, dtype=torch.uint8)}, "not a JSON object"),
         (
             {"blocks.0.ffn.0.comfy_quant": torch.tensor(list(b'{"format": "nvfp4"}'), dtype=torch.uint8)},

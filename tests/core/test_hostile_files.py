@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import struct
 import sys
 import zipfile
@@ -21,6 +20,8 @@ from safetensors.torch import save
 from pusa_core import WanConfig, load_checkpoint, load_lora
 from pusa_core.checkpoints import expected_shapes
 from pusa_core.weight_files import shard_paths
+
+resource = pytest.importorskip("resource")  # not on Windows
 
 CASES = 500 * int(os.environ.get("PUSA_FUZZ", "1"))  # for each test below that is given data
 ALLOWED_GROWTH = 300 << 20  # bytes of memory over the whole run
