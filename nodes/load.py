@@ -1,5 +1,6 @@
 """Pusa Load: a Wan text-to-video checkpoint and a Pusa LoRA -> MODEL."""
 
+import logging
 from typing import Any
 
 import folder_paths
@@ -8,6 +9,8 @@ from comfy_api.latest import io
 
 from ..pusa_core import load_lora
 from .host_model import add_lora, load_wan
+
+log = logging.getLogger(__name__)
 
 NO_LORA = "none"
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
@@ -65,12 +68,10 @@ class PusaLoad(io.ComfyNode):
             raise ValueError(f'weight_dtype is "{weight_dtype}"; choose one of {", ".join(WEIGHT_DTYPES)}')
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         model = load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
-        config = model.model.diffusion_model.config
-        report = f"{model_name}: Wan text-to-video, {config.num_layers} layers of width {config.dim}"
+        report = f"{model_name}: {model.model.diffusion_model.report}"
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
-            model = add_lora(model, lora, lora_strength)
-            ranks = sorted({layer.rank for layer in lora.layers.values()})
-            rank = "-".join(map(str, ranks))
-            report += f"\n{lora_name}: {len(lora.layers)} layers of rank {rank}, strength {lora_strength:g}"
+            model, match = add_lora(model, lora, lora_strength)
+            report += f"\n{lora_name}: {lora.describe()}; {match.describe()}; strength {lora_strength:g}"
+        log.info("%s", report)
         return io.NodeOutput(model, report)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoints import load_checkpoint
-from .config import WanConfig
+from .checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from .demo_text import encode_text
 from .dit import WanModel
 from .keyframes import latent_length
@@ -116,23 +115,25 @@ def build_parser() -> argparse.ArgumentParser:
 class ModelFiles:
     """A checkpoint and its LoRAs, read and checked against each other; the weights are still on disk (mapped)."""
 
-    weights: dict[str, Tensor]
+    checkpoint: Checkpoint
     loras: list[tuple[Lora, float]]
 
     @classmethod
     def read(cls, path: Path, loras: list[tuple[Path, float]]) -> "ModelFiles":
-        weights = load_checkpoint(path)
-        shapes = {name: value.shape for name, value in weights.items()}
+        checkpoint = read_checkpoint(path)
+        shapes = dict(expected_shapes(checkpoint.config))
         read = [(load_lora(file), strength) for file, strength in loras]
         for lora, _ in read:
-            list(match_lora(lora, shapes))
-        return cls(weights, read)
+            log.info("%s", match_lora(lora, shapes).describe())
+        return cls(checkpoint, read)
 
     def build(self, device: str, dtype: torch.dtype) -> WanModel:
         with torch.device("meta"):
-            model = WanModel(WanConfig.from_state_dict(self.weights))
-        model.load_state_dict(self.weights, assign=True)
-        model = model.to(device, dtype).eval().requires_grad_(False)
+            model = WanModel(self.checkpoint.config)
+        # one weight after the other, so that a quantised file is never there twice in a larger format
+        weights = {name: weight.to(device, dtype) for name, weight in self.checkpoint.dequantised()}
+        model.load_state_dict(weights, assign=True)
+        model = model.eval().requires_grad_(False)
         for lora, strength in self.loras:
             merge_lora(model, lora, strength)
         return model

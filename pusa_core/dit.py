@@ -40,6 +40,12 @@ def gated_residual(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
     return torch.addcmul(x.unflatten(1, frames), update.unflatten(1, frames), gate.unsqueeze(2)).flatten(1, 2)
 
 
+def initial_modulation(count: int, dim: int, factory: dict[str, Any]) -> nn.Parameter:
+    """``count`` learned offsets ``[1, count, dim]``; drawing them without a device would cost PyTorch 75 MB of code."""
+    table = torch.empty(1, count, dim, **factory)
+    return nn.Parameter(table if table.is_meta else torch.randn_like(table) / dim**0.5)
+
+
 class WanAttention(nn.Module):
     """Self-attention (with a rotary table) or cross-attention; q and k are RMS-normalised over the full width."""
 
@@ -77,7 +83,7 @@ class WanBlock(nn.Module):
             nn.GELU(approximate="tanh"),
             operations.Linear(config.ffn_dim, dim, **factory),
         )
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim, **factory) / dim**0.5)
+        self.modulation = initial_modulation(6, dim, factory)
 
     def forward(
         self, x: Tensor, time: Tensor, context: Tensor, rope: tuple[Tensor, Tensor], attend: Attention
@@ -98,7 +104,7 @@ class WanHead(nn.Module):
         dim, (pf, ph, pw) = config.dim, config.patch_size
         self.norm = operations.LayerNorm(dim, eps=config.eps, elementwise_affine=False, **factory)
         self.head = operations.Linear(dim, pf * ph * pw * config.out_dim, **factory)
-        self.modulation = nn.Parameter(torch.randn(1, 2, dim, **factory) / dim**0.5)
+        self.modulation = initial_modulation(2, dim, factory)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """``x [B, F * n, D]``; ``time [B, F, D]`` -> ``[B, F * n, voxels of a patch * out_dim]``."""
