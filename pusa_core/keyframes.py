@@ -77,6 +77,33 @@ def clip_start(clip_frames: int, position: int, frames: int) -> int:
     return start
 
 
+def latent_position(pixel_frame: int, clip_frames: int, frames: int) -> int:
+    """The latent position (:func:`first_latent`) of a picture or clip whose position is a pixel frame.
+
+    Not negative: where it begins; negative: where it ends, counted from the end. A single picture may be anywhere, it
+    goes to the latent frame that holds the pixel frame. A clip must begin, or end, where a latent frame does.
+
+    Raises:
+        ValueError: no such pixel frame, or a clip that would begin or end within a latent frame.
+    """
+    pixels = pixel_length(frames)
+    if not -pixels <= pixel_frame < pixels:
+        raise ValueError(
+            f"pixel frame {pixel_frame} does not exist: the video has {pixels} "
+            f"(0 to {pixels - 1}, or -1 to -{pixels} from the end)"
+        )
+    from_end = pixel_frame < 0
+    latent = latent_frame_of(pixel_frame % pixels)
+    held = pixel_frames_of(latent)
+    edge = held[-1] - pixels if from_end else held[0]
+    if clip_frames > 1 and pixel_frame != edge:
+        raise ValueError(
+            f"a clip cannot {'end' if from_end else 'begin'} at pixel frame {pixel_frame}, in the middle of a latent "
+            f"frame ({held[0]} to {held[-1]}); use {edge}"
+        )
+    return latent - frames if from_end else latent
+
+
 @dataclass(frozen=True)
 class Given:
     """Latents with some frames given: ``latents [B, C, F, H, W]``, ``noise_levels [F]`` (1 where nothing is given)."""
