@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from .demo import PusaDemoImage, PusaDemoLoader
+from .demo import PusaDemoClip, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
@@ -31,4 +31,5 @@ class PusaExtension(ComfyExtension):
             PusaPatchModel,
             PusaDemoLoader,
             PusaDemoImage,
+            PusaDemoClip,
         ]
