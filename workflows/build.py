@@ -57,8 +57,8 @@ def add_loader(
 
 
 def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dict[str, Slot]:
-    positive = graph.add("CLIPTextEncode", 2, "Prompt", clip=clip, text=prompt)
-    negative = graph.add("CLIPTextEncode", 2, "What to avoid", clip=clip, text=avoid)
+    positive = graph.add("CLIPTextEncode", 3, "Prompt", clip=clip, text=prompt)
+    negative = graph.add("CLIPTextEncode", 3, "What to avoid", clip=clip, text=avoid)
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
@@ -66,22 +66,22 @@ def add_latent(graph: Graph, task: Task, vae: Slot, images: list[Slot], size: tu
     """An empty video, or one with the task's given frames and their noise levels."""
     if not task.given:
         values = {"width": size[0], "height": size[1], "length": FRAMES, "batch_size": 1}
-        return graph.slot(graph.add("EmptyHunyuanLatentVideo", 3, "Size and length", **values))
+        return graph.slot(graph.add("EmptyHunyuanLatentVideo", 4, "Size and length", **values))
     before: dict[str, Slot] = {}
     for given, image in zip(task.given, images, strict=True):
         values = {"vae": vae, "image": image, "position": given.position, "length": FRAMES, **before}
-        number = graph.add("PusaEncodeKeyframes", 3, given.title, position_counts="latent frames", **values)
+        number = graph.add("PusaEncodeKeyframes", 4, given.title, position_counts="latent frames", **values)
         before = {"latent": graph.slot(number)}
-    return graph.slot(graph.add("PusaFrameMask", 4, latent=before["latent"], noise_levels=task.noise_levels))
+    return graph.slot(graph.add("PusaFrameMask", 5, latent=before["latent"], noise_levels=task.noise_levels))
 
 
 def add_sampling(graph: Graph, vae: Slot, steps: int = 10, cfg: float = 3.0, **links: Slot) -> None:
     """Sampler, decoder and video file."""
     settings = {"seed": 0, "steps": steps, "cfg": cfg, "shift": 5.0, "switch": 0.875}
-    samples = graph.slot(graph.add("PusaSampler", 5, **links, **settings))
-    images = graph.slot(graph.add("VAEDecode", 6, samples=samples, vae=vae))
-    video = graph.slot(graph.add("CreateVideo", 6, images=images, fps=16.0))
-    graph.add("SaveVideo", 7, video=video, filename_prefix=f"video/pusa_{graph.name}", format="auto", codec="auto")
+    samples = graph.slot(graph.add("PusaSampler", 6, **links, **settings))
+    images = graph.slot(graph.add("VAEDecode", 7, samples=samples, vae=vae))
+    video = graph.slot(graph.add("CreateVideo", 7, images=images, fps=16.0))
+    graph.add("SaveVideo", 8, video=video, filename_prefix=f"video/pusa_{graph.name}", format="auto", codec="auto")
 
 
 def demo_frames(graph: Graph, task: Task, given: Given) -> int:
@@ -98,9 +98,9 @@ def user_frames(graph: Graph, given: Given) -> Slot:
         video = graph.slot(graph.add("LoadVideo", 1, given.title, file=given.file))
         frames = graph.slot(graph.add("GetVideoComponents", 1, video=video))
         taken = {"batch_index": given.file_first, "length": given.length}
-        image = graph.slot(graph.add("ImageFromBatch", 1, "Which frames", image=frames, **taken))
+        image = graph.slot(graph.add("ImageFromBatch", 2, "Which frames", image=frames, **taken))
     size = {"upscale_method": "lanczos", "width": WIDTH, "height": HEIGHT, "crop": "center"}
-    return graph.slot(graph.add("ImageScale", 1, "Size of the video", image=image, **size))
+    return graph.slot(graph.add("ImageScale", 2, "Size of the video", image=image, **size))
 
 
 def demo_graph(task: Task) -> Graph:

@@ -138,7 +138,7 @@ class Graph:
             "links": links,
             "groups": [],
             "config": {},
-            "extra": {"ds": {"scale": 0.55, "offset": [60, 560]}},
+            "extra": {"ds": {"scale": 0.65, "offset": [60, 540]}},
             "version": 0.4,
         }
 
