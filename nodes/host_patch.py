@@ -103,7 +103,8 @@ def sample_given_frames(
     """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 as they came in."""
     if denoise_mask is None:
         return executor(noise, latent_image, sampler, sigmas, None, *args, **kwargs)
-    latent = {"samples": latent_image, "noise_mask": denoise_mask}
+    # newer versions have interpolated the mask to the size of the latents, which leaves rounding errors of 1e-7
+    latent = {"samples": latent_image, "noise_mask": (denoise_mask * 1e6).round() / 1e6}
     check_samples(latent, "latent_image")
     levels = noise_levels_of(latent, "latent_image")
     check_given(latent_image, levels, "latent_image")

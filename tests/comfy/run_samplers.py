@@ -8,34 +8,17 @@ The data of the flow are normal with mean ``MEAN`` and standard deviation ``SPRE
 closed forms: ``x_sigma = (1 - sigma) MEAN + sqrt((1 - sigma)^2 SPREAD^2 + sigma^2) c`` with a constant ``c``.
 """
 
-import importlib.util
+import importlib
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from in_comfyui import load_pack
 from torch import Tensor
 
-PACK = Path(__file__).resolve().parents[2]
 LEVELS = torch.tensor([1.0, 0.7, 0.3, 0.05, 0.0], dtype=torch.float64)
 MEAN, SPREAD = 0.8, 0.4
-
-
-def load_pack() -> tuple[Any, Any]:
-    """This pack's ``nodes.host_patch`` and ComfyUI's ``comfy.samplers``, both for the CPU."""
-    sys.path.insert(0, str(Path.cwd()))
-    from comfy.cli_args import args
-
-    args.cpu = True  # before anything else of ComfyUI is imported
-    spec = importlib.util.spec_from_file_location("pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["pack"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    import comfy.samplers
-
-    return importlib.import_module("pack.nodes.host_patch"), comfy.samplers
 
 
 def deviation(sigma: Tensor) -> Tensor:
@@ -102,7 +85,8 @@ def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor
 
 
 def main() -> None:
-    host, samplers = load_pack()
+    load_pack()
+    host, samplers = importlib.import_module("pack.nodes.host_patch"), importlib.import_module("comfy.samplers")
     report: dict[str, Any] = {"allowed": {}, "refused": {}}
     for name in samplers.SAMPLER_NAMES:
         try:
