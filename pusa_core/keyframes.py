@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 STRIDE = 4  # pixel frames of a latent frame, the first one excepted
-LEAD_IN_FRAMES = 5  # pixel frames that warm the causal VAE before a clip that is not at the start
+LEAD_IN_FRAMES = 5  # pixel frames that warm the causal VAE before a clip that is not at the start: demo/LEAD_IN.md
 
 
 def latent_length(pixel_frames: int) -> int:
@@ -152,6 +152,10 @@ def first_latent(position: int, length: int, frames: int) -> int:
         raise ValueError(
             f"position {position} does not exist: the video has {frames} latent frames "
             f"(0 to {frames - 1}, or -1 to -{frames} from the end)"
+        )
+    if length > frames:
+        raise ValueError(
+            f"a clip of {length} latent frames does not fit a video of {frames}; shorten it, or make the video longer"
         )
     start = position if position >= 0 else frames + position - length + 1
     if start < 0:
