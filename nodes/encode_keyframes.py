@@ -22,9 +22,9 @@ def start_of(clip_frames: int, position: int, counts: str, frames: int) -> int:
     return clip_start(clip_frames, position, frames)
 
 
-def encode_clip(vae: Any, image: Tensor, start: int) -> Tensor:
+def encode_clip(vae: Any, image: Tensor, start: int, from_end: bool) -> Tensor:
     """Pixel frames ``[T, H, W, C]`` -> the latents ``[1, 16, T', h, w]`` of a clip at latent frame ``start``."""
-    clip, drop = lead_in(image[..., :3], start)
+    clip, drop = lead_in(image[..., :3], start, from_end=from_end)
     return vae.encode(clip)[:, :, drop:]
 
 
@@ -94,7 +94,8 @@ class PusaEncodeKeyframes(io.ComfyNode):
         if getattr(vae, "latent_channels", None) != CHANNELS or getattr(vae, "latent_dim", None) != 3:
             raise ValueError("vae is not the Wan2.1 VAE (16 channels, video); load wan_2.1_vae with Load VAE")
         frames = latent_length(length) if latent is None else check_samples(latent, "latent").shape[2]
-        keyframe = encode_clip(vae, image, start := start_of(len(image), position, position_counts, frames))
+        start = start_of(len(image), position, position_counts, frames)
+        keyframe = encode_clip(vae, image, start, from_end=position < 0)
         if latent is None:
             given = Given.empty(keyframe, frames)
         else:

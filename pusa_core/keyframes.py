@@ -43,26 +43,31 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"size {width} x {height}: both sides must be divisible by 16; resize to {fix[0]} x {fix[1]}")
 
 
-def lead_in(clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES) -> tuple[Tensor, int]:
+def lead_in(
+    clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES, *, from_end: bool = False
+) -> tuple[Tensor, int]:
     """What to encode for a clip that starts at a latent frame, and how many leading latents to drop afterwards.
 
     The causal VAE encodes the first frame it sees as a still picture and every later group of four in the light of
     the past. A clip at latent frame 0 is encoded as it is. A clip elsewhere gets its first frame repeated ``frames``
     times in front, so that all of its own latents are of the kind the decoder expects there. A clip whose length is
-    not a multiple of four has its last frame repeated to fill the last latent.
+    not a multiple of four has its last frame repeated to fill the last latent; with ``from_end``, its first frame to
+    fill the first, so that its end stays where it was put.
 
     Args:
         clip: pixel frames ``[T, ...]``.
         latent_position: latent frame, not negative.
         frames: length of the lead-in, ``4 n + 1``.
+        from_end: the clip was placed by its end.
 
     Returns:
         Frames ``[T', ...]`` with ``T'`` of the form ``4 n + 1``, and the number of latents to drop.
     """
     length = clip.shape[0]
     front = 0 if latent_position == 0 else frames
-    tail = -(front + length - 1) % STRIDE
-    parts = [clip[:1].expand(front, *clip.shape[1:]), clip, clip[-1:].expand(tail, *clip.shape[1:])]
+    fill = -(front + length - 1) % STRIDE
+    before, after = (front + fill, 0) if from_end and front else (front, fill)
+    parts = [clip[:1].expand(before, *clip.shape[1:]), clip, clip[-1:].expand(after, *clip.shape[1:])]
     return torch.cat(parts), latent_length(front) if front else 0
 
 

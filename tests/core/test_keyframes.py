@@ -77,6 +77,14 @@ def test_lead_in_repeats_the_first_frame_and_fills_the_last_latent():
     assert latent_length(len(frames)) - drop == 2
 
 
+def test_a_clip_placed_by_its_end_keeps_its_end():
+    clip = torch.arange(6.0).view(6, 1)
+    frames, drop = lead_in(clip, 3, frames=5, from_end=True)
+    assert frames.flatten().tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+    assert drop == 2
+    assert torch.equal(lead_in(clip[:5], 0, from_end=True)[0], clip[:5])  # at the start there is nothing to fill
+
+
 def test_a_clip_at_the_start_has_no_lead_in():
     frames, drop = lead_in(torch.zeros(13, 1), 0)
     assert (len(frames), drop) == (13, 0)
