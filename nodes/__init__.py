@@ -5,10 +5,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from .demo import PusaDemoImage, PusaDemoLoader
+from .demo import PusaDemoClip, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
+from .patch_model import PusaPatchModel
 from .sampler import PusaSampler
 
 DEMO_MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
@@ -22,4 +23,13 @@ def add_demo_models() -> None:
 
 class PusaExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [PusaLoad, PusaFrameMask, PusaEncodeKeyframes, PusaSampler, PusaDemoLoader, PusaDemoImage]
+        return [
+            PusaLoad,
+            PusaFrameMask,
+            PusaEncodeKeyframes,
+            PusaSampler,
+            PusaPatchModel,
+            PusaDemoLoader,
+            PusaDemoImage,
+            PusaDemoClip,
+        ]

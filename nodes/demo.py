@@ -1,10 +1,10 @@
-"""The embedded demo model's text encoder, VAE and a first picture."""
+"""The embedded demo model's text encoder and VAE, and pictures and clips to give it."""
 
 import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..demo.clips import draw_scene
+from ..demo.clips import FRAMES, draw_scene
 from .host_demo import demo_clip, demo_vae
 
 VAE_FILE = "pusa_demo_vae.safetensors"
@@ -43,3 +43,27 @@ class PusaDemoImage(io.ComfyNode):
     def execute(cls, seed: int) -> io.NodeOutput:
         scene = draw_scene(seed)
         return io.NodeOutput(torch.from_numpy(scene.render([0])), scene.caption)
+
+
+class PusaDemoClip(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaDemoClip",
+            display_name="Pusa Demo Clip",
+            category="Pusa/demo",
+            description="Frames of a clip of the kind the demo model knows, and the prompt that goes with it.",
+            inputs=[
+                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True),
+                io.Int.Input("first", default=0, min=0, max=FRAMES - 1, tooltip="The first frame to take, from 0."),
+                io.Int.Input("length", default=FRAMES, min=1, max=FRAMES, tooltip="How many frames to take."),
+            ],
+            outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
+        )
+
+    @classmethod
+    def execute(cls, seed: int, first: int, length: int) -> io.NodeOutput:
+        if first + length > FRAMES:
+            raise ValueError(f"frames {first} to {first + length - 1}: the clip has {FRAMES} (0 to {FRAMES - 1})")
+        scene = draw_scene(seed)
+        return io.NodeOutput(torch.from_numpy(scene.render(range(first, first + length))), scene.caption)

@@ -37,7 +37,8 @@ class PusaFrameMask(io.ComfyNode):
                     default="0:0",
                     multiline=True,
                     tooltip="FRAME:LEVEL or FIRST-LAST:LEVEL, separated by commas. Frames are latent frames, -1 is the "
-                    'last. For example "0:0.3, -1:0.7", or a ramp "0-3:0..0.5". Other frames keep their level.',
+                    'last; p76 is the one that holds pixel frame 76. For example "0:0.3, -1:0.7", "p69-80:0.2", or a '
+                    'ramp "0-3:0..0.5". Other frames keep their level.',
                 ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT"), io.Image.Output(display_name="timeline")],

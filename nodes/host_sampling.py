@@ -34,23 +34,28 @@ def per_frame_timesteps(
     options = args[3] if len(args) > 3 else kwargs["transformer_options"]
     refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
     timesteps = window_of(options[KEY], options).to(timestep)
-    if len(timesteps) != x.shape[2]:
-        raise ValueError(
-            f"{len(timesteps)} noise levels for {x.shape[2]} latent frames; remove the nodes that cut frames"
-        )
+    check_frames(timesteps, x)
     velocity = executor(x, timesteps.expand(x.shape[0], -1), *args, **kwargs)
     sigma = options["sigmas"].to(velocity).view(-1)[0]
     return velocity * (per_frame(timesteps, velocity) / (TIMESTEPS * sigma))
 
 
-def window_of(timesteps: Tensor, options: dict[str, Any]) -> Tensor:
-    """The timesteps of the frames that a context window shows the network."""
+def window_of(values: Tensor, options: dict[str, Any]) -> Tensor:
+    """Of ``values [F]``, those of the frames that a context window shows the network."""
     window = options.get("context_window")
     if window is None:
-        return timesteps
+        return values
     frames = list(window.index_list)
     anchor = getattr(window, "causal_anchor_index", None)  # newer versions put one frame of the past in front
-    return timesteps[frames if anchor is None or anchor < 0 else [anchor, *frames]]
+    return values[frames if anchor is None or anchor < 0 else [anchor, *frames]]
+
+
+def check_frames(values: Tensor, latents: Tensor) -> None:
+    """Raise ``ValueError`` unless ``values [F]`` has one entry per latent frame: ComfyUI's network would not notice."""
+    if len(values) != latents.shape[2]:
+        raise ValueError(
+            f"{len(values)} noise levels for {latents.shape[2]} latent frames; remove the nodes that cut frames"
+        )
 
 
 class PusaEuler(comfy.samplers.Sampler):

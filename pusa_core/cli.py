@@ -212,9 +212,20 @@ def run_generate(args: argparse.Namespace) -> None:
     log.info("wrote %s and %s", args.out, args.out.with_suffix(".png"))
 
 
+def join_negative_positions(arguments: list[str]) -> list[str]:
+    """``--keyframe -1=end.png`` in one piece: argparse takes a value that begins with - for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--keyframe" and argument.startswith("-"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    args = build_parser().parse_args(arguments)
+    args = build_parser().parse_args(join_negative_positions(sys.argv[1:] if arguments is None else arguments))
     try:
         args.run(args)
     except (ValueError, OSError) as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 STRIDE = 4  # pixel frames of a latent frame, the first one excepted
-LEAD_IN_FRAMES = 5  # pixel frames that warm the causal VAE before a clip that is not at the start
+LEAD_IN_FRAMES = 5  # pixel frames that warm the causal VAE before a clip that is not at the start: demo/LEAD_IN.md
 
 
 def latent_length(pixel_frames: int) -> int:
@@ -43,26 +43,31 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"size {width} x {height}: both sides must be divisible by 16; resize to {fix[0]} x {fix[1]}")
 
 
-def lead_in(clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES) -> tuple[Tensor, int]:
+def lead_in(
+    clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES, *, from_end: bool = False
+) -> tuple[Tensor, int]:
     """What to encode for a clip that starts at a latent frame, and how many leading latents to drop afterwards.
 
     The causal VAE encodes the first frame it sees as a still picture and every later group of four in the light of
     the past. A clip at latent frame 0 is encoded as it is. A clip elsewhere gets its first frame repeated ``frames``
     times in front, so that all of its own latents are of the kind the decoder expects there. A clip whose length is
-    not a multiple of four has its last frame repeated to fill the last latent.
+    not a multiple of four has its last frame repeated to fill the last latent; with ``from_end``, its first frame to
+    fill the first, so that its end stays where it was put.
 
     Args:
         clip: pixel frames ``[T, ...]``.
         latent_position: latent frame, not negative.
         frames: length of the lead-in, ``4 n + 1``.
+        from_end: the clip was placed by its end.
 
     Returns:
         Frames ``[T', ...]`` with ``T'`` of the form ``4 n + 1``, and the number of latents to drop.
     """
     length = clip.shape[0]
     front = 0 if latent_position == 0 else frames
-    tail = -(front + length - 1) % STRIDE
-    parts = [clip[:1].expand(front, *clip.shape[1:]), clip, clip[-1:].expand(tail, *clip.shape[1:])]
+    fill = -(front + length - 1) % STRIDE
+    before, after = (front + fill, 0) if from_end and front else (front, fill)
+    parts = [clip[:1].expand(before, *clip.shape[1:]), clip, clip[-1:].expand(after, *clip.shape[1:])]
     return torch.cat(parts), latent_length(front) if front else 0
 
 
@@ -75,6 +80,33 @@ def clip_start(clip_frames: int, position: int, frames: int) -> int:
     if start == 0:
         first_latent(0, latent_frame_of(clip_frames - 1) + 1, frames)
     return start
+
+
+def latent_position(pixel_frame: int, clip_frames: int, frames: int) -> int:
+    """The latent position (:func:`first_latent`) of a picture or clip whose position is a pixel frame.
+
+    Not negative: where it begins; negative: where it ends, counted from the end. A single picture may be anywhere, it
+    goes to the latent frame that holds the pixel frame. A clip must begin, or end, where a latent frame does.
+
+    Raises:
+        ValueError: no such pixel frame, or a clip that would begin or end within a latent frame.
+    """
+    pixels = pixel_length(frames)
+    if not -pixels <= pixel_frame < pixels:
+        raise ValueError(
+            f"pixel frame {pixel_frame} does not exist: the video has {pixels} "
+            f"(0 to {pixels - 1}, or -1 to -{pixels} from the end)"
+        )
+    from_end = pixel_frame < 0
+    latent = latent_frame_of(pixel_frame % pixels)
+    held = pixel_frames_of(latent)
+    edge = held[-1] - pixels if from_end else held[0]
+    if clip_frames > 1 and pixel_frame != edge:
+        raise ValueError(
+            f"a clip cannot {'end' if from_end else 'begin'} at pixel frame {pixel_frame}, in the middle of a latent "
+            f"frame ({held[0]} to {held[-1]}); use {edge}"
+        )
+    return latent - frames if from_end else latent
 
 
 @dataclass(frozen=True)
@@ -125,6 +157,10 @@ def first_latent(position: int, length: int, frames: int) -> int:
         raise ValueError(
             f"position {position} does not exist: the video has {frames} latent frames "
             f"(0 to {frames - 1}, or -1 to -{frames} from the end)"
+        )
+    if length > frames:
+        raise ValueError(
+            f"a clip of {length} latent frames does not fit a video of {frames}; shorten it, or make the video longer"
         )
     start = position if position >= 0 else frames + position - length + 1
     if start < 0:

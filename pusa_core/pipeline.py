@@ -72,7 +72,7 @@ def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings
                 f"{settings.height}; resize the keyframe"
             )
         start = clip_start(length, keyframe.position, latent_frames)
-        frames, drop = lead_in(keyframe.frames, start)
+        frames, drop = lead_in(keyframe.frames, start, from_end=keyframe.position < 0)
         given = given.place(vae.encode(frames)[:, :, drop:], start, keyframe.noise_level)
     return given
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .keyframes import latent_frame_of, pixel_length
+
 TIMESTEPS = 1000.0  # the network's timestep is 1000 sigma
 
-_ENTRY = re.compile(r"(-?\d+)(?:-(-?\d+))?\s*:\s*(.+)")
+_ENTRY = re.compile(r"(p?)(-?\d+)(?:-(-?\d+))?\s*:\s*(.+)", re.IGNORECASE)
 _EXAMPLE = 'write for example "0:0.3, -1:0.7, 3-5:0.2"'
 
 
@@ -49,7 +51,9 @@ def parse_noise_levels(text: str, num_frames: int) -> Tensor:
 
     Entries are separated by commas, semicolons or line ends. An entry is a latent frame or a range of latent frames
     (both ends included; negative numbers count from the end), a colon, and a level in 0..1 or a ramp ``from..to``
-    spread evenly over the range. Frames that are not named get 1.0.
+    spread evenly over the range. After a ``p`` the numbers are pixel frames: ``p76:0.3`` is the latent frame that holds
+    pixel frame 76, ``p69-80:0.2`` are those that hold any of 69 to 80, ``p-1:0`` the last. Frames that are not named
+    get 1.0.
 
     Raises:
         ValueError: an entry that does not parse, is out of range, or contradicts another, with the entry and the fix.
@@ -64,15 +68,16 @@ def _parse_entry(entry: str, num_frames: int) -> Iterator[tuple[int, float]]:
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise ValueError(f'noise level entry "{entry}" is not FRAME:LEVEL or FIRST-LAST:LEVEL; {_EXAMPLE}')
-    first = _frame(match[1], entry, num_frames)
-    last = first if match[2] is None else _frame(match[2], entry, num_frames)
+    frame_of = _frame_of_pixel if match[1] else _frame
+    first = frame_of(match[2], entry, num_frames)
+    last = first if match[3] is None else frame_of(match[3], entry, num_frames)
     if first > last:
         raise ValueError(f'noise level entry "{entry}": the range runs backwards ({first} to {last}); swap its ends')
-    start, ramp, end = match[3].partition("..")
+    start, ramp, end = match[4].partition("..")
     start_level = _level(start, entry)
     end_level = _level(end, entry) if ramp else start_level
     if ramp and first == last:
-        raise ValueError(f'noise level entry "{entry}": a ramp needs a range of at least two frames')
+        raise ValueError(f'noise level entry "{entry}": a ramp needs a range of at least two latent frames')
     for frame in range(first, last + 1):
         part = (frame - first) / max(last - first, 1)
         yield frame, start_level + (end_level - start_level) * part
@@ -86,6 +91,16 @@ def _frame(text: str, entry: str, num_frames: int) -> int:
             f"there are {num_frames} (0 to {num_frames - 1}, or -1 to -{num_frames} from the end)"
         )
     return frame % num_frames
+
+
+def _frame_of_pixel(text: str, entry: str, num_frames: int) -> int:
+    pixel, pixels = int(text), pixel_length(num_frames)
+    if not -pixels <= pixel < pixels:
+        raise ValueError(
+            f'noise level entry "{entry}": pixel frame {pixel} does not exist; '
+            f"there are {pixels} (p0 to p{pixels - 1}, or p-1 to p-{pixels} from the end)"
+        )
+    return latent_frame_of(pixel % pixels)
 
 
 def _level(text: str, entry: str) -> float:

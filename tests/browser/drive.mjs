@@ -1,12 +1,14 @@
-// Opens ComfyUI's page in Chromium, drops a workflow file on the canvas, presses Run and waits for the end.
-//   node drive.mjs URL WORKFLOW SCREENSHOT CHROMIUM
-// Prints one JSON object: {missing, refused, errors, end, outputs}. Exit status 0 whenever the page could be driven.
+// Opens ComfyUI's page in Chromium and, for each workflow file in turn, drops it on the canvas; if its name starts with
+// demo_, presses Run and waits for the end.
+//   node drive.mjs URL SCREENSHOT_FOLDER CHROMIUM WORKFLOW...
+// Prints a JSON object for each file: {name, missing, refused, errors, end, error, outputs}. Exit status 0 whenever the
+// page could be driven.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { basename } from 'node:path'
+import { basename, join } from 'node:path'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
-const [url, file, screenshot, executablePath] = process.argv.slice(2)
+const [url, folder, executablePath, ...files] = process.argv.slice(2)
 const READY_MS = 90_000
 const RUN_MS = 240_000
 const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
@@ -27,6 +29,10 @@ async function openPage(browser) {
     { timeout: READY_MS },
   )
   await page.waitForTimeout(1500) // the page loads its default graph last
+  await page.evaluate((kinds) => {
+    window.seen = []
+    for (const kind of kinds) window.app.api.addEventListener(kind, (event) => window.seen.push({ kind, detail: event.detail }))
+  }, [...ENDINGS, 'executed'])
   return page
 }
 
@@ -41,8 +47,12 @@ async function dropWorkflow(page, name, text) {
       canvas.dispatchEvent(new DragEvent(kind, { ...at, dataTransfer, bubbles: true, cancelable: true, composed: true }))
     }
   }, [name, text])
-  const types = JSON.parse(text).nodes.map((node) => node.type).sort().join()
-  await page.waitForFunction((types) => window.app.graph._nodes.map((node) => node.type).sort().join() === types, types)
+  const { id, nodes } = JSON.parse(text)
+  const types = nodes.map((node) => node.type).sort().join()
+  await page.waitForFunction(
+    ({ id, types }) => window.app.graph.id === id && window.app.graph._nodes.map((node) => node.type).sort().join() === types,
+    { id, types },
+  )
   await page.waitForTimeout(1000)
 }
 
@@ -62,12 +72,7 @@ function inspectGraph(page) {
 }
 
 async function pressRun(page) {
-  await page.evaluate((endings) => {
-    window.seen = []
-    for (const kind of [...endings, 'executed']) {
-      window.app.api.addEventListener(kind, (event) => window.seen.push({ kind, detail: event.detail }))
-    }
-  }, ENDINGS)
+  await page.evaluate(() => { window.seen = [] })
   const posted = page.waitForResponse((response) => response.url().endsWith('/prompt') && response.request().method() === 'POST')
   await page.locator('button').filter({ hasText: /^\s*Run\s*$/ }).first().click()
   const response = await posted
@@ -82,15 +87,22 @@ async function pressRun(page) {
 }
 
 const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
-const errors = []
+const notRun = { end: 'not run', error: null, outputs: [] }
 try {
   const page = await openPage(browser)
+  let errors = []
   page.on('pageerror', (error) => errors.push(String(error)))
-  await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
-  const graph = await inspectGraph(page)
-  const run = graph.missing.length ? { end: 'not run', error: null, outputs: [] } : await pressRun(page)
-  await page.screenshot({ path: screenshot })
-  console.log(JSON.stringify({ ...graph, ...run, errors }))
+  for (const file of files) {
+    const name = basename(file, '.json')
+    errors = []
+    await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
+    const graph = await inspectGraph(page)
+    const run = name.startsWith('demo_') && !graph.missing.length ? await pressRun(page) : notRun
+    await page.screenshot({ path: join(folder, `${name}.png`) })
+    console.log(JSON.stringify({ name, ...graph, ...run, errors }))
+    await page.keyboard.press('Escape') // older versions list missing model files in a dialog, which takes the next drop
+    await page.waitForTimeout(500)
+  }
 } finally {
   await browser.close()
 }

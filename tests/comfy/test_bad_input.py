@@ -80,7 +80,20 @@ RUNS: list[tuple[Graph, str]] = [
         "resize the picture to 32 x 32",
     ),
     (with_latent(start=keyframe(position=3)), "position 3 does not exist"),
-    (with_latent(clip=clip(20), start=keyframe("clip", -1)), "would start before the video"),
+    (
+        with_latent(clip=clip(20), start=keyframe("clip", -1)),
+        "a clip of 5 latent frames does not fit a video of 3; shorten it",
+    ),
+    (with_latent(clip=clip(8), start=keyframe("clip", 2)), "a clip of 2 latent frames at latent frame 2 does not fit"),
+    (
+        with_latent(clip=clip(4), start=keyframe("clip", 2, position_counts="pixel frames")),
+        "a clip cannot begin at pixel frame 2, in the middle of a latent frame (1 to 4); use 1",
+    ),
+    (with_latent(start=keyframe(position=9, position_counts="pixel frames")), "pixel frame 9 does not exist"),
+    (
+        with_latent(demo_clip=node("PusaDemoClip", seed=0, first=80, length=2), start=keyframe("demo_clip")),
+        "frames 80 to 81: the clip has 81",
+    ),
     (with_latent(start=keyframe(), again=keyframe(latent=["start", 0])), "latent frame 0 is given twice"),
 ]
 

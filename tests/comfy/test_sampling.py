@@ -47,6 +47,18 @@ def test_end_clip_ends_at_a_negative_position(comfy: ComfyClient) -> None:
     assert [bool(given[:, :, frame].any()) for frame in range(5)] == [False, False, False, True, True]
 
 
+def test_positions_in_pixel_frames(comfy: ComfyClient) -> None:
+    """A picture at pixel frame 6 of 17 is given in latent frame 2, which holds 5 to 8; so is noise level p6."""
+    graph = parts() | {"start": keyframe(position=6, length=17, position_counts="pixel frames")}
+    graph["mask"] = node("PusaFrameMask", latent=["start", 0], noise_levels="p6:0.3")
+    given = comfy.latent(graph, "mask")
+    assert [bool(given[:, :, frame].any()) for frame in range(5)] == [False, False, True, False, False]
+    by_latent = graph | {"start": keyframe(position=2, length=17)}
+    by_latent["mask"] = node("PusaFrameMask", latent=["start", 0], noise_levels="2:0.3")
+    videos = [comfy.latent(each | {"video": sampler("mask")}, "video") for each in (graph, by_latent)]
+    assert torch.equal(*videos)
+
+
 @pytest.mark.parametrize("graph", [text_to_video, image_to_video], ids=["text", "image"])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_native_model_gives_the_same_video(comfy: ComfyClient, graph, cfg: float) -> None:

@@ -2,17 +2,19 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
-from demo.comfy_client import ComfyClient
+from demo.comfy_client import ComfyClient, Graph, PromptRefused
 from demo.comfyui import PACK
 
-WORKFLOWS = sorted((PACK / "workflows").glob("demo_*.json"))
-NAMES = [path.stem for path in WORKFLOWS]
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+DEMO = [path.stem for path in WORKFLOWS if path.stem.startswith("demo_")]
+REAL = [path.stem for path in WORKFLOWS if path.stem not in DEMO]
 
 
 def decode(video: bytes) -> list:
@@ -24,20 +26,38 @@ def widget_values(node: dict[str, Any]) -> list[Any]:
     return [value for value in node.get("widgets_values", []) if value not in ("fixed", "randomize")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+def api_graph(name: str) -> Graph:
+    return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", DEMO)
 def test_api_workflow_makes_a_video(comfy: ComfyClient, name: str) -> None:
-    graph = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
+    graph = api_graph(name)
     save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
     outputs = comfy.run(graph)
     frames = decode(comfy.file(outputs[save]["images"][0]))
     assert len(frames) == 81
     assert {frame.shape for frame in frames} == {(64, 64, 3)}
-    if name == "demo_image_to_video":
-        mask = next(key for key, node in graph.items() if node["class_type"] == "PusaFrameMask")
+    for mask in (key for key, node in graph.items() if node["class_type"] == "PusaFrameMask"):
         assert comfy.file(outputs[mask]["images"][0]).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=NAMES)
+@pytest.mark.parametrize("name", REAL)
+def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name: str) -> None:
+    """On a server without the files, the one thing wrong with the graph is that they are missing."""
+    graph = api_graph(name)
+    values = [value for node in graph.values() for value in node["inputs"].values()]
+    files = [value for value in values if isinstance(value, str) and re.search(r"\.(safetensors|png|mp4)$", value)]
+    with pytest.raises(PromptRefused) as refused:
+        comfy.queue(graph)
+    _, *reasons = str(refused.value).splitlines()
+    assert all(any(file in reason for file in files) for reason in reasons), reasons
+    for kind, key in (("CLIPLoader", "clip_name"), ("VAELoader", "vae_name")):
+        file = next(node["inputs"][key] for node in graph.values() if node["class_type"] == kind)
+        assert any(file in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_both_formats_hold_the_same_graph(path: Path) -> None:
     drawn = json.loads(path.read_text())
     graph = json.loads((path.parent / "api" / path.name).read_text())

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pusa_core import Given, latent_length, lead_in, pixel_frames_of, pixel_length
-from pusa_core.keyframes import check_size, clip_start, first_latent, latent_frame_of
+from pusa_core.keyframes import check_size, clip_start, first_latent, latent_frame_of, latent_position
 
 
 def test_lengths():
@@ -47,12 +47,42 @@ def test_a_clip_at_the_start_may_be_one_pixel_frame_past_a_multiple_of_four():
         clip_start(14, 0, 4)
 
 
+@pytest.mark.parametrize(
+    ("pixel_frame", "clip_frames", "position"),
+    [(0, 1, 0), (0, 13, 0), (1, 4, 1), (69, 12, 18), (74, 1, 19), (-1, 1, -1), (-1, 12, -1), (-2, 1, -1), (-5, 8, -2)],
+)
+def test_positions_in_pixel_frames(pixel_frame, clip_frames, position):
+    assert latent_position(pixel_frame, clip_frames, 21) == position
+
+
+@pytest.mark.parametrize(
+    ("pixel_frame", "clip_frames", "message"),
+    [
+        (81, 1, "pixel frame 81 does not exist: the video has 81"),
+        (-82, 1, "pixel frame -82 does not exist"),
+        (70, 12, r"cannot begin at pixel frame 70, in the middle of a latent frame \(69 to 72\); use 69"),
+        (-2, 12, r"cannot end at pixel frame -2, .* use -1"),
+    ],
+)
+def test_pixel_frames_that_do_not_fit(pixel_frame, clip_frames, message):
+    with pytest.raises(ValueError, match=message):
+        latent_position(pixel_frame, clip_frames, 21)
+
+
 def test_lead_in_repeats_the_first_frame_and_fills_the_last_latent():
     clip = torch.arange(6.0).view(6, 1)
     frames, drop = lead_in(clip, 3, frames=5)
     assert frames.flatten().tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 5, 5]
     assert drop == 2  # latents of the lead-in; the clip's own are ceil(6 / 4) = 2
     assert latent_length(len(frames)) - drop == 2
+
+
+def test_a_clip_placed_by_its_end_keeps_its_end():
+    clip = torch.arange(6.0).view(6, 1)
+    frames, drop = lead_in(clip, 3, frames=5, from_end=True)
+    assert frames.flatten().tolist() == [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5]
+    assert drop == 2
+    assert torch.equal(lead_in(clip[:5], 0, from_end=True)[0], clip[:5])  # at the start there is nothing to fill
 
 
 def test_a_clip_at_the_start_has_no_lead_in():

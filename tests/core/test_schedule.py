@@ -34,6 +34,10 @@ def test_steps_of_the_high_noise_expert(steps, high):
         ("-2--1 : 0.5", [1, 1, 1, 0.5, 0.5]),
         ("0-4:0..1", [0, 0.25, 0.5, 0.75, 1]),
         ("0:0.3\n0:0.3; 2:1e-1", [0.3, 1, 0.1, 1, 1]),
+        ("p0:0, p13:0.3", [0, 1, 1, 1, 0.3]),  # 5 latent frames hold pixel frames 0, 1-4, 5-8, 9-12, 13-16
+        ("p4-5:0.2, P-1:0", [1, 0.2, 0.2, 1, 0]),
+        ("p0-8: 0..0.5, 3:0.7", [0, 0.25, 0.5, 0.7, 1]),
+        ("p-4--1:0.5", [1, 1, 1, 1, 0.5]),
     ],
 )
 def test_noise_levels_are_parsed(text, expected):
@@ -55,7 +59,12 @@ def test_noise_levels_are_parsed(text, expected):
         ("3-1:0.2", "runs backwards"),
         ("0:0.3, 0:0.4", "contradict"),
         ("0-2:0, -5:0.5", "contradict"),
-        ("2:0..1", "at least two frames"),
+        ("2:0..1", "at least two latent frames"),
+        ("p5-8:0..1", "at least two latent frames"),
+        ("p17:0.3", "pixel frame 17 does not exist; there are 17"),
+        ("p-18:0.3", "pixel frame -18 does not exist"),
+        ("p8-1:0.3", "runs backwards"),
+        ("p1:0.3, 1:0.4", "contradict"),
     ],
 )
 def test_bad_noise_levels_are_refused_with_the_reason(text, message):

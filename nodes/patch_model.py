@@ -1,0 +1,26 @@
+"""Pusa Patch Model: any native Wan text-to-video MODEL -> one that reads the noise levels of a LATENT."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host_model import check_model
+from .host_patch import read_noise_levels
+
+
+class PusaPatchModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaPatchModel",
+            display_name="Pusa Patch Model",
+            category="Pusa",
+            description="Makes ComfyUI's own samplers keep the given frames of a LATENT, each at its noise level.",
+            inputs=[io.Model.Input("model", tooltip="Any Wan2.1 or Wan2.2-14B text-to-video model.")],
+            outputs=[io.Model.Output(display_name="model")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        check_model(model, "model")
+        return io.NodeOutput(read_noise_levels(model))

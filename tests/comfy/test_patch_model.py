@@ -1,0 +1,157 @@
+"""Pusa Patch Model: ComfyUI's own samplers run what Pusa Sampler runs."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from demo.comfy_client import ComfyClient, Graph, RunFailed
+from demo.comfyui import python_of
+
+from .graphs import keyframe, node, parts, sampler
+from .models import DIT
+
+NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
+LINKS = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["given", 0]}
+LEVELS = "0:0, -1:0.3"
+STEPS = 4
+
+
+def start(levels: str = LEVELS, length: int = 17, native: bool = True, change: dict | None = None) -> Graph:
+    """A start and an end picture, and a native or a Pusa MODEL as ``patched``, with the shift of Pusa Sampler."""
+    graph = parts() | ({"model": NATIVE} if native else {})
+    graph |= {"first": keyframe(length=length), "both": keyframe("other_picture", -1, latent=["first", 0])}
+    graph["given"] = node("PusaFrameMask", latent=["both", 0], noise_levels=levels)
+    graph["shifted"] = node("ModelSamplingSD3", model=["changed" if change else "model", 0], shift=5.0)
+    graph["patched"] = node("PusaPatchModel", model=["shifted", 0])
+    return graph | ({"changed": change} if change else {})
+
+
+def core(**changes: Any) -> dict[str, Any]:
+    settings = {"seed": 7, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    return node("KSampler", **{"model": ["patched", 0], **LINKS, **settings, **changes})
+
+
+def advanced(first: int, last: int, leftover: bool, **changes: Any) -> dict[str, Any]:
+    settings = {"noise_seed": 7, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
+    stage = {"start_at_step": first, "end_at_step": last, "add_noise": "enable" if first == 0 else "disable"}
+    stage["return_with_leftover_noise"] = "enable" if leftover else "disable"
+    return node("KSamplerAdvanced", model=["patched", 0], **{**LINKS, **settings, **stage, **changes})
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["native", "pusa"])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_ksampler_gives_what_pusa_sampler_gives(comfy: ComfyClient, native: bool, cfg: float) -> None:
+    graph = start(native=native) | {"core": core(cfg=cfg), "ours": sampler("given", steps=STEPS, cfg=cfg)}
+    video, given = comfy.latent(graph, "core"), comfy.latent(graph, "both")
+    assert (video - comfy.latent(graph, "ours")).abs().max() < 1e-3
+    assert torch.equal(video[:, :, 0], given[:, :, 0])
+    assert not torch.equal(video[:, :, -1], given[:, :, -1])
+
+
+def test_text_to_video_is_untouched(comfy: ComfyClient) -> None:
+    graph = start()
+    patched = graph | {"core": core(latent_image=["empty", 0], sampler_name="euler_ancestral")}
+    plain = graph | {"core": core(latent_image=["empty", 0], sampler_name="euler_ancestral", model=["shifted", 0])}
+    assert torch.equal(comfy.latent(patched, "core"), comfy.latent(plain, "core"))
+
+
+def test_two_stages_give_what_one_gives(comfy: ComfyClient) -> None:
+    graph = start() | {"core": core(), "high": advanced(0, 2, leftover=True)}
+    graph["low"] = advanced(2, STEPS, leftover=False, latent_image=["high", 0])
+    video = comfy.latent(graph, "low")
+    assert (video - comfy.latent(graph, "core")).abs().max() < 1e-4
+    assert (video - comfy.latent(graph, "both"))[:, :, 0].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m"])
+def test_custom_sampler_gives_what_ksampler_gives(comfy: ComfyClient, name: str) -> None:
+    graph = start() | {"core": core(sampler_name=name)}
+    prompts = {key: LINKS[key] for key in ("positive", "negative")}
+    graph |= {
+        "noise": node("RandomNoise", noise_seed=7),
+        "guider": node("CFGGuider", model=["patched", 0], cfg=3.0, **prompts),
+        "sampler": node("KSamplerSelect", sampler_name=name),
+        "sigmas": node("BasicScheduler", model=["patched", 0], scheduler="simple", steps=STEPS, denoise=1.0),
+    }
+    links = {key: [key, 0] for key in ("noise", "guider", "sampler", "sigmas")}
+    graph["custom"] = node("SamplerCustomAdvanced", latent_image=["given", 0], **links)
+    assert torch.equal(comfy.latent(graph, "custom"), comfy.latent(graph, "core"))
+
+
+def test_context_windows_and_free_noise(comfy: ComfyClient) -> None:
+    windows = node(
+        "WanContextWindowsManual",
+        model=["model", 0],
+        context_length=17,
+        context_overlap=4,
+        context_schedule="standard_static",
+        context_stride=1,
+        closed_loop=False,
+        fuse_method="pyramid",
+        freenoise=True,  # this and the next only in newer versions
+        retain_first_frame=False,
+        split_conds_to_windows=False,
+    )
+    graph = start(length=33, change=windows)
+    graph |= {"core": core(), "ours": sampler("given", steps=STEPS, model=["changed", 0])}
+    video, given = comfy.latent(graph, "core"), comfy.latent(graph, "both")
+    assert (video - comfy.latent(graph, "ours")).abs().max() < 1e-3
+    assert torch.equal(video[:, :, 0], given[:, :, 0])
+
+
+def test_a_batch_shares_the_given_frames(comfy: ComfyClient) -> None:
+    graph = start() | {"twice": node("RepeatLatentBatch", samples=["given", 0], amount=2)}
+    video = comfy.latent(graph | {"core": core(latent_image=["twice", 0])}, "core")
+    assert torch.equal(video[0, :, 0], video[1, :, 0])
+    assert not torch.equal(video[0, :, 1], video[1, :, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler_name": "euler_ancestral"}, "sampler euler_ancestral adds fresh noise to all frames"),
+        ({"sampler_name": "lcm"}, "sampler lcm adds fresh noise to all frames"),
+        ({"sampler_name": "uni_pc"}, "sampler unipc is not known to follow"),
+        ({"latent_image": ["masked", 0]}, "no picture there"),
+    ],
+)
+def test_refused_before_the_first_step(comfy: ComfyClient, changes: dict[str, Any], message: str) -> None:
+    graph = start() | {"masked": node("PusaFrameMask", latent=["empty", 0], noise_levels="1:0.3")}
+    with pytest.raises(RunFailed, match=re.escape(message)):
+        comfy.latent(graph | {"core": core(**changes)}, "core")
+
+
+@pytest.mark.parametrize("name", ["bad_image_to_video.safetensors", "bad_5b.safetensors"])
+def test_other_models_are_refused(comfy: ComfyClient, name: str) -> None:
+    graph = start() | {"model": node("UNETLoader", unet_name=name, weight_dtype="default"), "core": core()}
+    with pytest.raises(RunFailed, match="model is WAN2"):
+        comfy.latent(graph, "core")
+
+
+@pytest.fixture(scope="module")
+def report(comfyui: Path) -> dict[str, Any]:
+    """What ``run_samplers.py`` measures."""
+    command = [python_of(comfyui), str(Path(__file__).with_name("run_samplers.py"))]
+    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_allowed_samplers_follow_every_frame(report: dict[str, Any]) -> None:
+    assert len(report["allowed"]) == 11
+    for name, measured in report["allowed"].items():
+        coarse, fine = measured["error"]
+        assert measured["alone"] < 1e-6, name
+        assert fine < 0.6 * coarse, name  # converges on the exact solution, first order at least
+
+
+def test_samplers_with_noise_are_refused_by_name_and_reason(report: dict[str, Any]) -> None:
+    noisy = [name for name in report["refused"] if "ancestral" in name or "sde" in name] + ["lcm", "ddpm"]
+    assert len(noisy) > 10
+    for name in noisy:
+        assert f"sampler {name} adds fresh noise" in report["refused"][name]
