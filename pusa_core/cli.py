@@ -31,7 +31,6 @@ DEMO_CHECKPOINT = DEMO / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
 DEMO_LORA = DEMO / "loras" / "pusa_demo_lora.safetensors"
 DEMO_VAE = DEMO / "vae" / "pusa_demo_vae.safetensors"
 LORA_STRENGTH = 1.4
-DEMO_STRENGTH = 1.0
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
@@ -190,7 +189,7 @@ def run_generate(args: argparse.Namespace) -> None:
     keyframes, (width, height) = read_keyframes(args)
     settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
 
-    loras = [(DEMO_LORA, DEMO_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
+    loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
     files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)
     low_files = ModelFiles.read(args.checkpoint_low, args.lora_low or []) if args.checkpoint_low else None
 
