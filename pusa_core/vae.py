@@ -32,8 +32,8 @@ class WanVae:
             base_dim=weights["encoder.conv_in.weight"].shape[0],
             decoder_base_dim=weights["decoder.conv_out.weight"].shape[1],
         )
-        model.load_state_dict(weights)
-        self.model = model.to(device, dtype).eval().requires_grad_(False)
+        model.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        self.model = model.to(device).eval().requires_grad_(False)
         self.mean = torch.tensor(model.config.latents_mean, device=device).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(model.config.latents_std, device=device).view(1, -1, 1, 1, 1)
 
