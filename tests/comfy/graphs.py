@@ -68,3 +68,17 @@ def image_to_video(noise_levels: str | None = None, lora_name: str = "none", **c
 
 
 WITH_LORA = {"lora_name": LORA}
+
+CONTEXT_WINDOWS = node(
+    "WanContextWindowsManual",
+    model=["model", 0],
+    context_length=17,
+    context_overlap=4,
+    context_schedule="standard_static",
+    context_stride=1,
+    closed_loop=False,
+    fuse_method="pyramid",
+    freenoise=True,  # this and the next only in newer versions
+    retain_first_frame=False,
+    split_conds_to_windows=False,
+)

@@ -11,8 +11,6 @@ from pusa_core import Lora, LoraLayer, WanConfig, WanModel, save_lora
 
 CONFIG = WanConfig(dim=256, ffn_dim=512, num_heads=2, num_layers=2)
 DIT, LORA = "test_wan.safetensors", "test_lora.safetensors"
-DEMO_DIT, DEMO_LORA = "pusa_demo_wan_t2v.safetensors", "pusa_demo_lora.safetensors"
-DEMO_VAE = "pusa_demo_vae.safetensors"
 
 
 def random_dit() -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 
-from .graphs import image_to_video, keyframe, node, parts, sampler
+from .graphs import CONTEXT_WINDOWS, image_to_video, keyframe, node, parts, sampler
 from .models import DIT
 
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
@@ -20,19 +20,7 @@ def through(changed: dict, **graph: dict) -> Graph:
 
 
 CHANGES = {
-    "context windows": node(
-        "WanContextWindowsManual",
-        model=["model", 0],
-        context_length=17,
-        context_overlap=4,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        freenoise=True,  # this and the next only in newer versions
-        retain_first_frame=False,
-        split_conds_to_windows=False,
-    ),
+    "context windows": CONTEXT_WINDOWS,
     "step cache": node(
         "EasyCache", model=["model", 0], reuse_threshold=0.2, start_percent=0.15, end_percent=0.95, verbose=False
     ),

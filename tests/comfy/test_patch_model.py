@@ -12,7 +12,7 @@ import torch
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 from demo.comfyui import python_of
 
-from .graphs import keyframe, node, parts, sampler
+from .graphs import CONTEXT_WINDOWS, keyframe, node, parts, sampler
 from .models import DIT
 
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
@@ -84,20 +84,7 @@ def test_custom_sampler_gives_what_ksampler_gives(comfy: ComfyClient, name: str)
 
 
 def test_context_windows_and_free_noise(comfy: ComfyClient) -> None:
-    windows = node(
-        "WanContextWindowsManual",
-        model=["model", 0],
-        context_length=17,
-        context_overlap=4,
-        context_schedule="standard_static",
-        context_stride=1,
-        closed_loop=False,
-        fuse_method="pyramid",
-        freenoise=True,  # this and the next only in newer versions
-        retain_first_frame=False,
-        split_conds_to_windows=False,
-    )
-    graph = start(length=33, change=windows)
+    graph = start(length=33, change=CONTEXT_WINDOWS)
     graph |= {"core": core(), "ours": sampler("given", steps=STEPS, model=["changed", 0])}
     video, given = comfy.latent(graph, "core"), comfy.latent(graph, "both")
     assert (video - comfy.latent(graph, "ours")).abs().max() < 1e-3
