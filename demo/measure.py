@@ -216,7 +216,7 @@ def report(results: dict, clips: int, seconds: float) -> str:
         "",
         "![image to video](pictures/image_to_video.png)",
         "",
-        "Three clips, four rows each: the truth, (a), (b), (c).",
+        "Three clips, four rows each: the truth, (a), (b), (c) at strength 1.",
         "",
     ]
     return "\n".join(lines)
