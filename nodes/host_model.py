@@ -20,7 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ..pusa_core import Lora, WanConfig, WanModel
-from ..pusa_core.checkpoints import Checkpoint, parse_checkpoint
+from ..pusa_core.checkpoints import Checkpoint, check_text_to_video, parse_checkpoint
 from ..pusa_core.lora import LoraMatch, match_lora
 from ..pusa_core.quantised import FP8, comfy_tensors, dequantise
 from ..pusa_core.weight_files import check_file, check_finite, is_pickled, read_file, shard_paths
@@ -195,15 +195,15 @@ def add_lora(model: ModelPatcher, lora: Lora, strength: float) -> tuple[ModelPat
 
 def check_model(model: ModelPatcher, name: str) -> None:
     """Raise ``ValueError`` unless the MODEL input ``name`` is a plain Wan2.1 / Wan2.2-14B text-to-video model."""
-    network, config = model.model, model.model.model_config.unet_config
-    kind = type(network).__name__
-    if type(network) is comfy.model_base.WAN21 and config.get("in_dim") == 16 and config.get("model_type") == "t2v":
-        if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
-            return
-        kind += " with a model sampling that is not a rectified flow"
-    elif config.get("image_model") == "wan2.1":
-        kind += f" (Wan {config.get('model_type')}, {config.get('in_dim')} input channels where text-to-video has 16)"
-    raise ValueError(
-        f"{name} is {kind}; Pusa works with Wan2.1 or Wan2.2-14B text-to-video models, "
-        f"which it turns into all the others: load one with Pusa Load"
-    )
+    network, kind = model.model, type(model.model).__name__
+    fix = "Pusa works with Wan2.1 or Wan2.2-14B text-to-video models: load one with Pusa Load"
+    if network.model_config.unet_config.get("image_model") != "wan2.1":
+        raise ValueError(f"{name} is {kind}, not a Wan model; {fix}")
+    check_text_to_video(dict(network.diffusion_model.named_parameters()), name)
+    if type(network) is not comfy.model_base.WAN21:
+        raise ValueError(f"{name} is {kind}, a Wan model of another kind; {fix}")
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+        raise ValueError(
+            f"{name} has a model sampling that is not a rectified flow; remove the node that set it (ModelSamplingSD3 "
+            f"is fine)"
+        )
