@@ -12,7 +12,7 @@ import torch
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 from demo.comfyui import python_of
 
-from .graphs import CONTEXT_WINDOWS, keyframe, node, parts, sampler
+from .graphs import CHANGES, keyframe, node, parts, sampler
 from .models import DIT
 
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
@@ -83,8 +83,10 @@ def test_custom_sampler_gives_what_ksampler_gives(comfy: ComfyClient, name: str)
     assert torch.equal(comfy.latent(graph, "custom"), comfy.latent(graph, "core"))
 
 
-def test_context_windows_and_free_noise(comfy: ComfyClient) -> None:
-    graph = start(length=33, change=CONTEXT_WINDOWS)
+@pytest.mark.parametrize("change", ["context windows", "step cache", "skipped layers", "second LoRA"])
+def test_what_core_nodes_change_is_kept(comfy: ComfyClient, change: str) -> None:
+    """Context windows with FreeNoise, skipped steps, a guidance of its own and a stack of LoRAs."""
+    graph = start(length=33, change=CHANGES[change])
     graph |= {"core": core(), "ours": sampler("given", steps=STEPS, model=["changed", 0])}
     video, given = comfy.latent(graph, "core"), comfy.latent(graph, "both")
     assert (video - comfy.latent(graph, "ours")).abs().max() < 1e-3
