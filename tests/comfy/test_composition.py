@@ -1,5 +1,6 @@
 """Core nodes that act on a MODEL work together with per-frame noise levels."""
 
+import shutil
 import time
 
 import pytest
@@ -65,3 +66,11 @@ def test_interrupt_ends_the_run(comfy: ComfyClient) -> None:
     with pytest.raises(RunFailed, match="interrupted"):
         comfy.wait(prompt, 60)
     assert comfy.latent(image_to_video(), "video").isfinite().all()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["pusa", "native"])
+def test_a_compiled_model_makes_the_same_video(comfy: ComfyClient, plain: torch.Tensor, model: str) -> None:
+    compiled = node("TorchCompileModel", model=["model", 0], backend="inductor")
+    graph = through(compiled, **({"model": NATIVE} if model == "native" else {}))
+    assert (comfy.latent(graph, "video") - plain).abs().max() < 1e-3
