@@ -15,7 +15,7 @@ from demo.comfyui import PACK
 from demo.inputs import write_inputs
 from demo.paths import VAE
 from pusa_core import Lora, LoraLayer, save_lora, tasks
-from pusa_core.cli import main
+from pusa_core.cli import build_parser, main
 from pusa_core.media import read_frames
 from pusa_core.pipeline import Keyframe, Settings, encode_keyframes
 from pusa_core.tasks import TASKS
@@ -59,7 +59,7 @@ def test_a_clip_can_end_the_video(tmp_path, picture):
 
 
 README = (PACK / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m pusa_core (generate --task .+)$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^python -m pusa_core (generate --task .+\w)$", README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,16 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     write_inputs(folder, 3)
     return folder
+
+
+def test_the_readme_shows_wan22_in_4_steps():
+    commands = re.findall(r"^python -m pusa_core (generate .+)$", README.replace("\\\n", ""), re.MULTILINE)
+    (text,) = (command for command in commands if "--checkpoint-low" in command)
+    args = build_parser().parse_args(shlex.split(text))
+    assert (args.steps, args.cfg, args.task, args.noise_levels) == (4, 1, ["image_to_video", "start.png"], "0:0.2")
+    assert [[strength for _, strength in loras] for loras in (args.lora, args.lora_low)] == [[1.5, 1], [1.4, 1]]
+    assert all("high" in str(file) for file in (args.checkpoint, *(file for file, _ in args.lora)))
+    assert all("low" in str(file) for file in (args.checkpoint_low, *(file for file, _ in args.lora_low)))
 
 
 def test_the_readme_shows_every_task():
