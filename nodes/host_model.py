@@ -4,6 +4,7 @@ ComfyUI loads the file as a native Wan MODEL, with its own detection, quantisati
 then built around the loaded layers (``host_network``) and takes the native one's place.
 """
 
+import importlib
 import inspect
 from typing import Any
 
@@ -67,9 +68,10 @@ def read_wan(path: str) -> Checkpoint:
 def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The tensors of a checkpoint, quantised ones as they are, in the spelling that this ComfyUI reads."""
     mixed = hasattr(comfy.utils, "detect_layer_quantization")  # reads the quantisation of each layer
+    known = importlib.import_module("comfy.quant_ops").QUANT_ALGOS if mixed else ()
     weights, kept = dict(checkpoint.weights), {}
     for name, layer in checkpoint.quantised.items():
-        if not layer.is_fp8 and not mixed:
+        if not layer.is_fp8 and layer.format not in known:
             raise ValueError(
                 f"{checkpoint.source}: {name} is quantised as {layer.format}, which this version of ComfyUI cannot "
                 f"read; update ComfyUI, or pick an fp8, fp16 or bf16 file"

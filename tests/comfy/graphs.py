@@ -54,6 +54,23 @@ def sampler(latent: str, **changes: Any) -> dict[str, Any]:
     return node("PusaSampler", **{**inputs, **changes})
 
 
+def ksampler(model: str, latent: str, /, **changes: Any) -> dict[str, Any]:
+    """ComfyUI's own sampler, set to do what :func:`sampler` does if the model has shift 5."""
+    inputs = {
+        "model": [model, 0],
+        "positive": ["positive", 0],
+        "negative": ["negative", 0],
+        "latent_image": [latent, 0],
+        "seed": 7,
+        "steps": 4,
+        "cfg": 3.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "denoise": 1.0,
+    }
+    return node("KSampler", **{**inputs, **changes})
+
+
 def text_to_video(**changes: Any) -> Graph:
     return {**parts(), "video": sampler("empty", **changes)}
 

@@ -8,7 +8,7 @@ import torch
 
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 
-from .graphs import CHANGES, image_to_video, keyframe, node, parts, sampler
+from .graphs import CHANGES, image_to_video, keyframe, ksampler, node, parts, sampler
 from .models import DIT
 
 CFG = 10.0  # random weights hardly read the prompt; guidance must matter all the same
@@ -50,9 +50,7 @@ def test_own_shift_does_not_matter(comfy: ComfyClient, plain: torch.Tensor) -> N
 
 def test_core_sampler_runs_our_model(comfy: ComfyClient) -> None:
     graph = image_to_video()
-    common = {"seed": 7, "steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    links = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["empty", 0]}
-    graph["core"] = node("KSampler", model=["model", 0], **links, **common)
+    graph["core"] = ksampler("model", "empty")
     native = graph | {"model": NATIVE}
     assert (comfy.latent(graph, "core") - comfy.latent(native, "core")).abs().max() < 1e-3
 

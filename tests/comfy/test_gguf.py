@@ -11,7 +11,7 @@ from demo.comfy_client import ComfyClient, Graph
 from demo.comfyui import make_base, running_server
 from tests.core.gguf_files import TYPES, write_gguf
 
-from .graphs import image_to_video, node, parts
+from .graphs import image_to_video, ksampler, node, parts
 from .models import LORA, random_dit, write_models
 
 PACK = "ComfyUI-GGUF"
@@ -57,9 +57,7 @@ def test_pusa_patch_model_takes_a_gguf_model(gguf_comfy: ComfyClient) -> None:
     graph = image_to_video("0:0.3") | {"model": gguf_model("Q8_0")}
     graph["shifted"] = node("ModelSamplingSD3", model=["model", 0], shift=5.0)
     graph["patched"] = node("PusaPatchModel", model=["shifted", 0])
-    settings = {"seed": 7, "steps": 4, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    links = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["mask", 0]}
-    graph["core"] = node("KSampler", model=["patched", 0], **links, **settings)
+    graph["core"] = ksampler("patched", "mask")
     assert (gguf_comfy.latent(graph, "core") - gguf_comfy.latent(graph, "video")).abs().max() < 1e-3
 
 

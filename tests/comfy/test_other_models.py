@@ -10,7 +10,7 @@ import pytest
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 from demo.comfyui import python_of
 
-from .graphs import image_to_video, keyframe, node, parts, text_to_video
+from .graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
 
 FIX = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 WHAT = {
@@ -38,14 +38,12 @@ def native(name: str) -> dict[str, Any]:
 
 def patched(name: str) -> Graph:
     """Core KSampler behind Pusa Patch Model."""
-    settings = {"seed": 7, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    links = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["start", 0]}
     graph = parts() | {
         "model": native(name),
         "start": keyframe(),
         "patched": node("PusaPatchModel", model=["model", 0]),
     }
-    return graph | {"video": node("KSampler", model=["patched", 0], **links, **settings)}
+    return graph | {"video": ksampler("patched", "start")}
 
 
 def as_low_noise_model(name: str) -> Graph:

@@ -12,7 +12,7 @@ import torch
 from demo.comfy_client import ComfyClient, Graph, RunFailed
 from demo.comfyui import python_of
 
-from .graphs import CHANGES, keyframe, node, parts, sampler
+from .graphs import CHANGES, keyframe, ksampler, node, parts, sampler
 from .models import DIT
 
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
@@ -32,8 +32,7 @@ def start(levels: str = LEVELS, length: int = 17, native: bool = True, change: d
 
 
 def core(**changes: Any) -> dict[str, Any]:
-    settings = {"seed": 7, "steps": STEPS, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    return node("KSampler", **{"model": ["patched", 0], **LINKS, **settings, **changes})
+    return ksampler("patched", "given", steps=STEPS, **changes)
 
 
 def advanced(first: int, last: int, leftover: bool, **changes: Any) -> dict[str, Any]:
