@@ -154,7 +154,7 @@ def demo_note(task: Task) -> str:
         f"Everything here comes with the pack: press **Run**. {task.summary}",
         [
             "The demo model knows 81 frames of 64 x 64 pixels and prompts like `a [small|large] "
-            "[red|green|blue|yellow|magenta|cyan] [circle|square] moves [slowly|quickly] [left|right|up|down]`."
+            "[red|green|blue|yellow|magenta|cyan] [square|diamond] moves [slowly|quickly] [left|right|up|down]`."
         ],
         knobs,
         f"**With a real model**: the same graph is in `{task.name}.json`.",

@@ -18,7 +18,7 @@ def parts(model_name: str = DIT, lora_name: str = "none", strength: float = 1.4)
     return {
         "model": node("PusaLoad", model_name=model_name, lora_name=lora_name, lora_strength=strength),
         "demo": node("PusaDemoLoader"),
-        "positive": node("CLIPTextEncode", clip=["demo", 0], text="a small red circle moves slowly left"),
+        "positive": node("CLIPTextEncode", clip=["demo", 0], text="a small red square moves slowly left"),
         "negative": node("CLIPTextEncode", clip=["demo", 0], text=""),
         "picture": picture(0),
         "other_picture": picture(1),

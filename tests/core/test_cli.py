@@ -33,7 +33,7 @@ def picture(tmp_path):
 
 
 def generate(tmp_path, *arguments):
-    main(["generate", "--prompt", "a small red circle", "--out", str(tmp_path / "out.mp4"), *map(str, arguments)])
+    main(["generate", "--prompt", "a small red square", "--out", str(tmp_path / "out.mp4"), *map(str, arguments)])
 
 
 def frames_of(path):
