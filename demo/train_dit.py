@@ -7,6 +7,7 @@ import argparse
 import logging
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -74,7 +75,7 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
         for optimizer in optimizers
     ]
-    network = partial(model, attend=attend)
+    network: Callable[..., Tensor] = partial(model, attend=attend)
     if args.compile:
         network = torch.compile(network)
     started, average = time.monotonic(), None
