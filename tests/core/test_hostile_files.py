@@ -99,7 +99,7 @@ def test_an_archive_whose_parts_end_too_early(tmp_path):
     content[29] = 91  # of the length of the first part's header
     path = tmp_path / "damaged.pt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged.pt"):
+    with pytest.raises(ValueError, match=r"damaged\.pt"):
         load_checkpoint(path)
 
 
