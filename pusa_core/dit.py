@@ -168,8 +168,12 @@ class WanModel(nn.Module):
         context = self.text_embedding(context)
         rope = rope_table(self.config.head_dim, grid, x.device)
         for block in self.blocks:
-            x = block(x, block_time, context, rope, attend)
+            x = self.run_block(block, x, block_time, context, rope, attend)
         return self._unpatchify(self.head(x, time), grid)
+
+    def run_block(self, block: nn.Module, *arguments: Any) -> Tensor:
+        """Call one block; training may choose to forget what it computed and compute it again."""
+        return block(*arguments)
 
     def embed(self, latents: Tensor) -> Tensor:
         """Tokens ``[B, D, F, h, w]`` of latents, in their dtype; a host may hold this layer in another one."""

@@ -1,0 +1,65 @@
+"""Stopping a run from outside: by Ctrl-C, a signal, or the closing of standard input."""
+
+import _thread
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+class Stopped(BaseException):
+    """The run was asked to stop. Not an ``Exception``, so that no library takes it for an error of its own."""
+
+
+class StopSwitch:
+    """Turns a signal into :class:`Stopped`, raised at once, but never within :meth:`deferred`.
+
+    Python handles a signal when the main thread next runs Python code. Where a backward pass runs in a thread of its
+    own, the exception is raised when it next enters a module.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = 0
+        self._raised = False
+
+    def install(self, *, on_stdin_close: bool) -> None:
+        """Listen to SIGINT and SIGTERM, and to the closing of standard input if wanted."""
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._handle)
+        register_module_forward_pre_hook(lambda *_: self.check())
+        if on_stdin_close:
+            threading.Thread(target=self._watch_stdin, daemon=True).start()
+
+    def check(self) -> None:
+        if self.requested and not self._deferred and not self._raised:
+            self._raised = True  # once: what follows is the saving of what there is
+            raise Stopped
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """What is done whole or not at all; a stop asked for meanwhile happens at the end."""
+        self._deferred += 1
+        try:
+            yield
+        finally:
+            self._deferred -= 1
+        self.check()
+
+    def defer_for_good(self) -> None:
+        """Only set :attr:`requested` from now on: several processes have to stop at the same step."""
+        self._deferred += 1
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self.check()
+
+    def _watch_stdin(self) -> None:
+        while sys.stdin.buffer.read(1 << 10):
+            pass
+        _thread.interrupt_main(signal.SIGINT)
