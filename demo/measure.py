@@ -140,13 +140,13 @@ def measure(clips: int) -> dict:
     """All figures, and the pictures beside them."""
     scenes = [draw_scene(seed) for seed in range(clips)]
     truth = [scene.render() for scene in scenes]
-    latents = encode_clips(map(torch.from_numpy, truth), clips)
+    latents = encode_clips(scenes)
     reconstructed = decode(latents)
     results: dict = {"psnr": [psnr(a, b) for a, b in zip(reconstructed, truth, strict=True)]}
     picture([row for pair in zip(truth[:4], reconstructed, strict=False) for row in pair], HERE / "pictures/vae.png")
     log.info("PSNR %.2f dB", np.mean(results["psnr"]))
 
-    first = encode_clips((torch.from_numpy(video[:1]) for video in truth), clips)
+    first = encode_clips(scenes, range(1))
     results["text"], results["image"], shown = {}, {}, {}
     for label, strength in {"base": 0.0, **{f"LoRA {s:g}": s for s in STRENGTHS}}.items():
         model = load_model(strength)

@@ -5,46 +5,46 @@ share the cost of going through the pieces.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from queue import Queue
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from demo.clips import FRAMES, Scene
 from demo.paths import VAE
 from pusa_core.vae import WanVae
 
+T = TypeVar("T")
 
 BATCH = 8  # clips that a VAE encodes together
 
 
-def encode_clips(clips: Iterable[Tensor], total: int) -> Tensor:
-    """``[T, H, W, 3]`` each, in 0..1 -> normalised latents ``[total, 16, F, H / 8, W / 8]``."""
-    batches = (torch.stack(batch) for batch in _batched(clips, BATCH))
-    return torch.cat(_map(lambda vae, batch: vae.encode(batch), batches, -(-total // BATCH)))
+def encode_clips(scenes: Sequence[Scene], times: Sequence[int] = range(FRAMES)) -> Tensor:
+    """The given frames of each scene -> normalised latents ``[len(scenes), 16, F, H / 8, W / 8]``."""
+    batches = [scenes[start : start + BATCH] for start in range(0, len(scenes), BATCH)]
+
+    def encode(vae: WanVae, batch: Sequence[Scene]) -> Tensor:
+        return vae.encode(torch.stack([torch.from_numpy(scene.render(times)) for scene in batch]))
+
+    return torch.cat(_map(encode, batches))
 
 
 def decode_clips(latents: Tensor) -> list[Tensor]:
     """Normalised latents ``[N, 16, F, h, w]`` -> N clips ``[T, H, W, 3]`` in 0..1."""
-    return _map(lambda vae, latent: vae.decode(latent[None]), latents, len(latents))
+    return _map(lambda vae, latent: vae.decode(latent[None]), list(latents))
 
 
-def _batched(clips: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
-    remaining = iter(clips)
-    while batch := list(islice(remaining, size)):
-        yield batch
-
-
-def _map(work: Callable[[WanVae, Tensor], Tensor], items: Iterable[Tensor], total: int) -> list[Tensor]:
+def _map(work: Callable[[WanVae, T], Tensor], items: Sequence[T]) -> list[Tensor]:
     workers, threads = os.cpu_count() or 1, torch.get_num_threads()
     vaes: Queue[WanVae] = Queue()
     for _ in range(workers):
         vaes.put(WanVae(VAE))
 
-    def run(item: Tensor) -> Tensor:
+    def run(item: T) -> Tensor:
         vae = vaes.get()
         try:
             return work(vae, item)
@@ -54,6 +54,6 @@ def _map(work: Callable[[WanVae, Tensor], Tensor], items: Iterable[Tensor], tota
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(workers) as pool:
-            return list(tqdm(pool.map(run, items), total=total, mininterval=5))
+            return list(tqdm(pool.map(run, items), total=len(items), mininterval=5))
     finally:
         torch.set_num_threads(threads)

@@ -85,7 +85,7 @@ def add_sampling(graph: Graph, vae: Slot, steps: int = 10, cfg: float = 3.0, **l
 
 
 def demo_frames(graph: Graph, task: Task, given: Given) -> int:
-    if given == Given(given.title, 0, 1, given.position, given.file):
+    if (given.first, given.length) == (0, 1):
         return graph.add("PusaDemoImage", 1, seed=task.seed)
     return graph.add("PusaDemoClip", 1, given.title, seed=task.seed, first=given.first, length=given.length)
 
