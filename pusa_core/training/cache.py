@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -108,7 +109,8 @@ class Cache:
             return False
         try:
             with safe_open(self.path(name), framework="pt") as file:
-                whole = file.metadata()["sha256"] == _checksum(file.get_tensor("value"))
+                about = file.metadata()
+                whole = about["sha256"] == _checksum(file.get_tensor("value"), about["length"])
         except (SafetensorError, OSError, KeyError, TypeError) as error:
             log.warning("cache entry %s cannot be read (%s); it is made again", self.path(name), error)
             return False
@@ -119,9 +121,10 @@ class Cache:
     def write(self, name: str, value: Tensor, length: int = 0) -> None:
         """Write an entry, whole or not at all; ``length``: rows of zeros included that :meth:`read` restores."""
         value = value.contiguous()
+        about = {"sha256": _checksum(value, str(length)), "length": str(length)}
         temporary = self.folder / f".{name}.{os.getpid()}.partial"
         try:
-            save_file({"value": value}, temporary, {"sha256": _checksum(value), "length": str(length)})
+            save_file({"value": value}, temporary, about)
             os.replace(temporary, self.path(name))
         finally:
             temporary.unlink(missing_ok=True)
@@ -133,8 +136,11 @@ class Cache:
         return torch.nn.functional.pad(value, (0, 0, 0, length - len(value))) if length else value
 
 
-def _checksum(value: Tensor) -> str:
-    return hashlib.sha256(value.contiguous().view(torch.uint8).numpy()).hexdigest()
+def _checksum(value: Tensor, length: str) -> str:
+    """Of the numbers and of all that says how they are read."""
+    digest = hashlib.sha256(f"{value.dtype} {list(value.shape)} {length}".encode())
+    digest.update(value.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def fill(
@@ -160,20 +166,21 @@ def fill(
     if missing:
         encode = encoders.load_text()
         for name, text in missing.items():
-            context = encode(text)[0]  # [L, text_dim], zero past the end of the text
+            context = encode(text)[0].cpu()  # [L, text_dim], zero past the end of the text
             used = len(context) - int(context.any(dim=1).flip(0).int().argmax()) if context.any() else 0
             cache.write(name, context[:used].bfloat16(), len(context))
             progress(done := done + 1, total)
         del encode  # as large as the DiT
-    usable, vae = [], None
+    usable, vae = [], lru_cache(encoders.load_vae)
     for entry in entries:
         try:
-            if not cache.holds(entry.latents):
-                frames = read_clip(entry.clip.path, entry.size, config.data.frames, config.data.fps)
-                vae = vae or encoders.load_vae()
-                cache.write(entry.latents, vae.encode(frames)[0].cpu().half())
-            usable.append(entry)
+            held = cache.holds(entry.latents)
+            frames = None if held else read_clip(entry.clip.path, entry.size, config.data.frames, config.data.fps)
         except ValueError as error:
             skip(entry.clip.path.name, str(error))
+        else:
+            if frames is not None:
+                cache.write(entry.latents, vae().encode(frames)[0].cpu().half())
+            usable.append(entry)
         progress(done := done + 1, total)
     return usable

@@ -1,14 +1,15 @@
 """What a training run is told: four sections of options, checked before anything is loaded."""
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from ..keyframes import check_size, latent_length
+from ..keyframes import check_size, first_latent, latent_length
 from ..pipeline import parse_keyframe
 from .objective import Weighting
 
@@ -37,6 +38,15 @@ def in_range(name: str, value: float, low: float, high: float = math.inf, why: s
         raise ValueError(f"{name} is {value:g}; use {limits}{why}")
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the option's name before what is wrong with its value."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     checkpoint: tuple[str, ...] = option("Wan text-to-video weights: a file, an index, or a list of shards")
@@ -49,10 +59,10 @@ class ModelOptions:
         one_of("model.dtype", self.dtype, Dtype)
         if not self.checkpoint or not all(self.checkpoint):
             raise ValueError("model.checkpoint is empty; name a Wan text-to-video checkpoint")
-        paths = {"model.vae": self.vae, "model.checkpoint": self.checkpoint[0]}
-        paths |= {"model.text_encoder": "" if self.text_encoder == "demo" else self.text_encoder}
-        for name, path in (*paths.items(), ("model.init_lora", self.init_lora)):
-            if path and not Path(path).exists():
+        paths = [("model.checkpoint", shard) for shard in self.checkpoint]
+        paths += [(f"model.{name}", getattr(self, name)) for name in ("vae", "text_encoder", "init_lora")]
+        for name, path in paths:
+            if path and (name, path) != ("model.text_encoder", "demo") and not Path(path).exists():
                 raise FileNotFoundError(f"{name}: no such file: {path}")
         if not self.vae or not self.text_encoder:
             raise ValueError('model.vae or model.text_encoder is empty; name a file ("demo" for the demo text encoder)')
@@ -76,8 +86,10 @@ class DataOptions:
         for size in self.sizes:
             if len(size) != 2:
                 raise ValueError(f"data.buckets holds {list(size)}; a size is [width, height]")
-            check_size(*size)
-        latent_length(self.frames)
+            with naming("data.buckets" if self.buckets else "data.width, data.height"):
+                check_size(*size)
+        with naming("data.frames"):
+            latent_length(self.frames)
         in_range("data.fps", self.fps, 0, 1000)
         in_range("data.caption_dropout", self.caption_dropout, 0, 1)
         in_range("data.validation", self.validation, 0)
@@ -136,6 +148,10 @@ class TrainOptions:
             raise ValueError(f"train.betas is {list(self.betas)}; use two numbers from 0 to below 1")
         if not 0 < self.shift < math.inf:
             raise ValueError(f"train.shift is {self.shift:g}; use 5 (as released) or 1 (as in the paper)")
+        try:
+            torch.device(self.device or "cpu")
+        except RuntimeError as error:
+            raise ValueError(f'train.device is "{self.device}"; use cuda, cuda:1, cpu or mps') from error
         if self.offload_checkpoints and not self.gradient_checkpointing:
             raise ValueError("train.offload_checkpoints needs train.gradient_checkpointing; turn it on")
 
@@ -168,7 +184,8 @@ class OutputOptions:
         for name in ("keep", "sample_steps"):
             in_range(f"output.{name}", getattr(self, name), 1)
         for text in self.sample_keyframes:
-            _, path, _ = parse_keyframe(text)
+            with naming("output.sample_keyframes"):
+                _, path, _ = parse_keyframe(text)
             if not path.is_file():
                 raise FileNotFoundError(f"output.sample_keyframes: no such file: {path}")
 
@@ -183,6 +200,9 @@ class Config:
     def __post_init__(self) -> None:
         if self.output.validate_every and not self.data.validation:
             raise ValueError("output.validate_every is set, but no clip is held out; set data.validation, such as 0.1")
+        for text in self.output.sample_keyframes:
+            with naming("output.sample_keyframes"):
+                first_latent(parse_keyframe(text)[0], 1, latent_length(self.data.frames))
 
 
 SECTIONS: Mapping[str, type] = {f.name: f.type for f in fields(Config)}  # type: ignore[misc]

@@ -1,7 +1,9 @@
 """Options of a training run from a TOML file and from flags, and back to TOML."""
 
+import contextlib
 import difflib
 import json
+import math
 import sys
 import typing
 from collections.abc import Mapping
@@ -10,11 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from .config import SECTIONS, Config
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def read_config(path: Path | None, overrides: Mapping[str, str]) -> Config:
@@ -54,13 +51,22 @@ def to_toml(config: Config) -> str:
     parts = []
     for section, values in asdict(config).items():
         parts.append(f"[{section}]")
-        # JSON's strings, numbers, booleans and lists are TOML's too
-        parts += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+        parts += [f"{name} = {_toml_value(value)}" for name, value in values.items()]
         parts.append("")
     return "\n".join(parts)
 
 
+def _toml_value(value: Any) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's too, but that TOML escapes one character more."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # not needed by a run whose options are all flags, as in ComfyUI
+        import tomli as tomllib
+
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
@@ -80,12 +86,11 @@ def _known(name: str, names: list[str], what: str) -> None:
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:
-    """``value`` as the type of its option; a flag's text is read as TOML where the option is no text."""
+    """``value`` as the type of its option; a flag's text is read as JSON where the option is no text."""
     if isinstance(value, str) and not _is_text(kind):
-        try:
-            value = tomllib.loads(f"value = {value}")["value"]
-        except ValueError:
-            pass  # a text where a list of texts is wanted is one element; anything else is refused below
+        # a text where a list of texts is wanted is one element; anything else is refused below
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
     try:
         return _cast(value, kind)
     except (TypeError, ValueError, OverflowError):
@@ -108,6 +113,8 @@ def _cast(value: Any, kind: Any) -> Any:
     if kind in (int, float):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or kind(value) != value:
             raise TypeError
+        if not math.isfinite(value):
+            raise ValueError
         return kind(value)
     inner = typing.get_args(kind)[0]  # every other option is a tuple of one type
     if isinstance(value, str) and inner is str:
