@@ -16,7 +16,7 @@ from ..media import resize_cover
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 NESTED = ("", "train", "videos")  # where metadata's file names may lie; "train" is the layout of Pusa's released set
 
-TICK = 1e-6  # seconds; times nearer than that are the same
+TICK = 1e-3  # seconds; Matroska rounds times to milliseconds
 
 Skip = Callable[[str, str], None]
 """``skip(file, reason)``: a clip that cannot be used."""

@@ -78,10 +78,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _known(name: str, names: list[str], what: str) -> None:
     if name in names:
         return
-    tails = {known.rpartition(".")[2]: known for known in names}
-    near = difflib.get_close_matches(name, names, 1) or [
-        tails[tail] for tail in difflib.get_close_matches(name.rpartition(".")[2], list(tails), 1)
-    ]
+    tails, tail = {known.rpartition(".")[2]: known for known in names}, name.rpartition(".")[2]
+    near = [tail] if tail in tails else difflib.get_close_matches(tail, list(tails), 1)
+    near = [tails[found] for found in near] or difflib.get_close_matches(name, names, 1)
     raise ValueError(f"unknown {what}; " + (f"do you mean {near[0]}?" if near else f"there are {', '.join(names)}"))
 
 
