@@ -136,7 +136,7 @@ def generate_latents(
             continue
         velocity = guided_velocity(_in_dtype_of(expert), context, negative, settings.cfg)
         report = None if callback is None else _offset(callback, first)
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: what a model keeps for itself must still be usable in training
             latents = euler_sample(velocity, latents, table[first : last + 1], callback=report)
     return latents
 

@@ -47,9 +47,7 @@ class LoraLinear(nn.Module):
         return self.base(x).add_(update, alpha=scale)  # in place: nothing reads the layer's own output
 
 
-def attach_lora(
-    model: nn.Module, rank: int, alpha: float | None = None, dropout: float = 0.0
-) -> dict[str, LoraLinear]:
+def attach_lora(model: nn.Module, rank: int, alpha: float | None = None, dropout: float = 0.0) -> dict[str, LoraLinear]:
     """Freeze ``model`` and wrap every target linear, in place; ``alpha`` defaults to ``rank`` (scale 1).
 
     Returns the adapters by layer name. Raises ``ValueError`` when the rank exceeds a layer or nothing can be wrapped.
@@ -68,7 +66,7 @@ def attach_lora(
 
 def detach_lora(model: nn.Module, adapters: dict[str, LoraLinear]) -> Lora:
     """Put the wrapped layers back and return what the adapters learned. A scale of 1 is written without alpha."""
-    factors = {}
+    factors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
         _replace(model, name, adapter.base)
         factors |= {f"{name}.down": adapter.down.detach(), f"{name}.up": adapter.up.detach()}

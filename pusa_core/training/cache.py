@@ -52,7 +52,7 @@ class Encoders:
 def file_identity(path: Path) -> str:
     """A hash of a weight file's size and of blocks spread over it; of all files in it for a folder."""
     if path.is_dir():
-        return _hash(*(file_identity(file) for file in sorted(path.rglob("*")) if file.is_file()))
+        return hash_of(*(file_identity(file) for file in sorted(path.rglob("*")) if file.is_file()))
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -70,7 +70,7 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _hash(*parts: object) -> str:
+def hash_of(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
@@ -84,13 +84,13 @@ def entry_names(clips: Sequence[Clip], data: DataOptions, encoders: Encoders, sk
             skip(clip.path.name, str(error))
             continue
         content = file_hash(clip.path)
-        latents = _hash(FORMAT, content, size, data.frames, data.fps, encoders.vae_identity)
+        latents = hash_of(FORMAT, content, size, data.frames, data.fps, encoders.vae_identity)
         entries.append(Entry(clip, size, content, latents, context_name(clip.caption, encoders)))
     return entries
 
 
 def context_name(caption: str, encoders: Encoders) -> str:
-    return _hash(FORMAT, caption, encoders.text_identity)
+    return hash_of(FORMAT, caption, encoders.text_identity)
 
 
 class Cache:

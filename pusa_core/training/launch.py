@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .config import TrainOptions
+
+PATIENCE = timedelta(days=1)  # of processes that wait while the first one encodes clips
 
 
 def best_device() -> str:
@@ -22,17 +25,18 @@ class Launch:
     rank, world = 0, 1
 
     def __init__(self, options: TrainOptions) -> None:
-        self.device = torch.device(options.device or best_device())
+        self.device = self.load_device = torch.device(options.device or best_device())
+        self._parts = options.accumulate
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         return model, optimizer
 
-    def accumulate(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
-        """Around one of several backward passes that make a step; processes need to meet only in the last."""
+    def accumulate(self, model: nn.Module) -> contextlib.AbstractContextManager:
+        """Around each of the backward passes that make a step; processes need to meet only in the last."""
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        loss.backward()
+        (loss / self._parts).backward()
 
     def clip(self, parameters: list[nn.Parameter], limit: float) -> None:
         nn.utils.clip_grad_norm_(parameters, limit)
@@ -45,18 +49,37 @@ class Launch:
         """Whether a flag is set in any process."""
         return flag
 
+    def whole(self, value: Tensor) -> Tensor:
+        """A tensor on the CPU, whole where processes hold parts of it; every process has to ask."""
+        return value.detach().cpu()
+
+    def like(self, value: Tensor, parameter: Tensor) -> Tensor:
+        """A whole tensor where, and in the parts in which, ``parameter`` is held."""
+        return value.to(parameter.device)
+
     def wait(self) -> None:
         """Until every process is here."""
+
+    def end(self) -> None:
+        """Take leave of the other processes."""
 
 
 class AcceleratedLaunch(Launch):
     """One of several processes; DDP, FSDP2 or DeepSpeed, as ``accelerate launch`` was told."""
 
     def __init__(self, options: TrainOptions) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
 
-        self.accelerator = Accelerator(cpu=options.device == "cpu")
+        super().__init__(options)
+        self.accelerator = Accelerator(
+            cpu=options.device == "cpu",
+            mixed_precision="no",  # the network itself says what is computed in which precision
+            gradient_accumulation_steps=options.accumulate,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
         self.device = self.accelerator.device
+        sharded = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
+        self.load_device = torch.device("cpu") if sharded else self.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
@@ -68,8 +91,8 @@ class AcceleratedLaunch(Launch):
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         return self.accelerator.prepare(model, optimizer)
 
-    def accumulate(self, model: nn.Module, last: bool) -> contextlib.AbstractContextManager:
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+    def accumulate(self, model: nn.Module) -> contextlib.AbstractContextManager:
+        return self.accelerator.accumulate(model)
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)
@@ -83,13 +106,26 @@ class AcceleratedLaunch(Launch):
     def any(self, flag: bool) -> bool:
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)).item())
 
+    def whole(self, value: Tensor) -> Tensor:
+        return super().whole(value.full_tensor() if hasattr(value, "full_tensor") else value)
+
+    def like(self, value: Tensor, parameter: Tensor) -> Tensor:
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if not isinstance(parameter, DTensor):
+            return super().like(value, parameter)
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()
+
+    def end(self) -> None:
+        self.accelerator.end_training()
 
 
 def launch(options: TrainOptions) -> Launch:
     """What this process was started as."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "ACCELERATE_MIXED_PRECISION" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return AcceleratedLaunch(options)
     return Launch(options)
 

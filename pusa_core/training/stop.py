@@ -27,14 +27,20 @@ class StopSwitch:
         self._deferred = 0
         self._raised = False
 
-    def install(self, *, on_stdin_close: bool) -> None:
+    @contextlib.contextmanager
+    def listening(self, *, on_stdin_close: bool) -> Iterator[None]:
         """Listen to SIGINT and SIGTERM, and to the closing of standard input if wanted."""
-        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._handle)
-        register_module_forward_pre_hook(lambda *_: self.check())
+        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+        before = [signal.signal(number, self._handle) for number in numbers]
+        hook = register_module_forward_pre_hook(lambda *_: self.check())
         if on_stdin_close:
             threading.Thread(target=self._watch_stdin, daemon=True).start()
+        try:
+            yield
+        finally:
+            hook.remove()
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
     def check(self) -> None:
         if self.requested and not self._deferred and not self._raised:
