@@ -1,5 +1,7 @@
 """What a training run is told: four sections of options, checked before anything is loaded."""
 
+# ruff: noqa: RUF009 (option() makes a field, which ruff cannot see)
+
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
