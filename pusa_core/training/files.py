@@ -42,7 +42,7 @@ def remove(path: Path) -> None:
     """Delete a file or folder if it is there; a folder loses its name first, so that no part of it is taken for it."""
     if path.is_dir():
         if path.suffix != SUFFIX:
-            path = path.rename(path.with_name(path.name + SUFFIX))
+            path = path.rename(path.with_name(f"{path.name}.old{SUFFIX}"))
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
