@@ -108,10 +108,10 @@ def _fail(error: object, code: int) -> int:
 def run(args: argparse.Namespace, config: Config, load_vae: LoadVae, load_text: LoadText, switch: StopSwitch) -> int:
     process = launch(config.train)
     report: Report = Silent() if process.rank else JsonReport() if args.progress == "json" else BarReport()
-    if process.world > 1:
-        switch.defer_for_good()
     trainer = None
     try:
+        if process.world == 1:
+            switch.allow()
         source = read_source(config)
         if not (args.cache_only or args.estimate):
             check_output(config, args.resume)

@@ -16,7 +16,8 @@ class Stopped(BaseException):
 
 
 class StopSwitch:
-    """Turns a signal into :class:`Stopped`, raised at once, but never within :meth:`deferred`.
+    """Turns a signal into :class:`Stopped`, raised at once, but only after :meth:`allow` and never within
+    :meth:`deferred`.
 
     Python handles a signal when the main thread next runs Python code. Where a backward pass runs in a thread of its
     own, the exception is raised when it next enters a module.
@@ -24,7 +25,7 @@ class StopSwitch:
 
     def __init__(self) -> None:
         self.requested = False
-        self._deferred = 0
+        self._deferred = 1
         self._raised = False
 
     @contextlib.contextmanager
@@ -57,8 +58,14 @@ class StopSwitch:
             self._deferred -= 1
         self.check()
 
+    def allow(self) -> None:
+        """Raise from now on; until then a request is only noted. Several processes, which have to stop at the same
+        step, look at :attr:`requested` instead."""
+        self._deferred -= 1
+        self.check()
+
     def defer_for_good(self) -> None:
-        """Only set :attr:`requested` from now on: several processes have to stop at the same step."""
+        """Only note a request from now on."""
         self._deferred += 1
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
