@@ -3,6 +3,7 @@
 import contextlib
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from .config import TrainOptions
 
 PATIENCE = timedelta(days=1)  # of processes that wait while the first one encodes clips
+
+SHARD = "zero"  # name of the folder that DeepSpeed makes
 
 
 def best_device() -> str:
@@ -57,6 +60,13 @@ class Launch:
         """A whole tensor where, and in the parts in which, ``parameter`` is held."""
         return value.to(parameter.device)
 
+    def save_shards(self, folder: Path) -> Path | None:
+        """Write what only DeepSpeed knows, the parts of its optimiser, into a folder; None where there is nothing."""
+        return None
+
+    def load_shards(self, folder: Path) -> None:
+        """Put back what :meth:`save_shards` wrote."""
+
     def wait(self) -> None:
         """Until every process is here."""
 
@@ -81,6 +91,7 @@ class AcceleratedLaunch(Launch):
         sharded = getattr(self.accelerator.state, "fsdp_plugin", None) is not None
         self.load_device = torch.device("cpu") if sharded else self.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self._engine: Any = None
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
                 "train_micro_batch_size_per_gpu": options.batch,
@@ -89,7 +100,9 @@ class AcceleratedLaunch(Launch):
             }
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        return self.accelerator.prepare(model, optimizer)
+        model, optimizer = self.accelerator.prepare(model, optimizer)
+        self._engine = model if self.accelerator.state.deepspeed_plugin is not None else None
+        return model, optimizer
 
     def accumulate(self, model: nn.Module) -> contextlib.AbstractContextManager:
         return self.accelerator.accumulate(model)
@@ -115,6 +128,16 @@ class AcceleratedLaunch(Launch):
         if not isinstance(parameter, DTensor):
             return super().like(value, parameter)
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+    def save_shards(self, folder: Path) -> Path | None:
+        if self._engine is None:
+            return None
+        self._engine.save_checkpoint(str(folder), SHARD, save_latest=False, exclude_frozen_parameters=True)
+        return folder
+
+    def load_shards(self, folder: Path) -> None:
+        if self._engine is not None:
+            self._engine.load_checkpoint(str(folder), SHARD, load_module_strict=False)
 
     def wait(self) -> None:
         self.accelerator.wait_for_everyone()

@@ -17,7 +17,7 @@ from .files import SaveError, write_whole
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
 from .optimizer import Ema, learning_rate
-from .resume import Saved, checkpoint_path, write_checkpoint
+from .resume import Saved, checkpoint_path, shards_path, write_checkpoint
 from .setup import Setup
 from .stop import Stopped
 
@@ -37,6 +37,7 @@ class Trainer:
         self.row: Row = {}  # of the last step that was completed
         if saved is not None:
             self.setup.load_state(saved.tensors(), self.ema)
+            self.launch.load_shards(saved.shards)
             self.step, self.row = saved.step, saved.info["row"]
         self.saved_step = self.step
         self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
@@ -144,11 +145,13 @@ class Trainer:
         if self.saved_step == self.step:
             return
         tensors = dict(self.setup.state(self.ema))
+        shards = self.launch.save_shards(shards_path(self.folder))
+        self.launch.wait()
         try:
             if self.metrics is not None:
                 info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
                 with self.setup.switch.deferred():
-                    path = write_checkpoint(self.folder, info, tensors, self.config.output.keep)
+                    path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
                     self.saved_step = self.step
                     self.setup.report("checkpoint", step=self.step, path=str(path.resolve()))
                     self.metrics.plot()

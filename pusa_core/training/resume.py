@@ -21,7 +21,7 @@ from .files import SUFFIX, remove, write_whole
 
 log = logging.getLogger(__name__)
 
-STATE, INFO = "state.safetensors", "run.json"
+STATE, INFO, SHARDS = "state.safetensors", "run.json", "shards"
 NAME = re.compile(r"step_(\d{8})")
 FREE = {"data.cache", "train.device", "train.gradient_checkpointing", "train.offload_checkpoints"}
 """Options that change nothing in the weights: a run may go on with others. So are all of [output]."""
@@ -71,16 +71,29 @@ class Saved:
     def step(self) -> int:
         return self.info["step"]
 
+    @property
+    def shards(self) -> Path:
+        return self.path / SHARDS
+
     def tensors(self) -> dict[str, Tensor]:
         return load_file(self.path / STATE)
+
+
+def shards_path(folder: Path) -> Path:
+    """Where shards are written before the rest of a checkpoint."""
+    return folder / "checkpoints" / f"{SHARDS}{SUFFIX}"
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / "checkpoints" / f"step_{step:08d}"
 
 
-def write_checkpoint(folder: Path, info: dict[str, Any], tensors: Mapping[str, Tensor], keep: int) -> Path:
+def write_checkpoint(
+    folder: Path, info: dict[str, Any], tensors: Mapping[str, Tensor], keep: int, shards: Path | None = None
+) -> Path:
     """Write a checkpoint of ``info["step"]`` and delete all but the ``keep`` newest.
+
+    ``shards``: a folder that is moved into it.
 
     Raises :class:`pusa_core.training.files.SaveError`; then every earlier one is still there.
     """
@@ -88,7 +101,9 @@ def write_checkpoint(folder: Path, info: dict[str, Any], tensors: Mapping[str, T
     def write(path: Path) -> None:
         path.mkdir()
         save_file({name: value.contiguous() for name, value in tensors.items()}, path / STATE)
-        text = json.dumps(info | {"sha256": file_hash(path / STATE)}, indent=1)
+        if shards is not None:
+            shards.rename(path / SHARDS)
+        text = json.dumps(info | {"sha256": _hashes(path)}, indent=1)
         (path / INFO).write_text(text, encoding="utf-8")
 
     path = checkpoint_path(folder, info["step"])
@@ -109,14 +124,20 @@ def newest_checkpoint(folder: Path) -> Saved | None:
     for path in reversed(paths):
         try:
             info = json.loads((path / INFO).read_text(encoding="utf-8"))
-            if info["sha256"] != file_hash(path / STATE):
-                raise ValueError("its checksum differs")
+            if info["sha256"] != _hashes(path):
+                raise ValueError("a checksum differs")
             return Saved(path, info)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s); the one before it is tried", path, error)
     if paths:
         raise ValueError(f"every checkpoint in {folder / 'checkpoints'} is damaged; choose another output.folder")
     return None
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """Of the files of a checkpoint, but for the one that keeps the hashes."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != INFO)
+    return {file.relative_to(path).as_posix(): file_hash(file) for file in files}
 
 
 def _all(folder: Path) -> list[Path]:

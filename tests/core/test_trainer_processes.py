@@ -14,6 +14,13 @@ FSDP2 = {
     "FSDP_TRANSFORMER_CLS_TO_WRAP": "WanBlock",
     "FSDP_RESHARD_AFTER_FORWARD": "true",
 }
+ZERO2 = {
+    "DS_ACCELERATOR": "cpu",
+    "ACCELERATE_USE_CPU": "false",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+    "ACCELERATE_MIXED_PRECISION": "no",
+}
 FLAGS = ["--train.accumulate=2", "--train.clip=0", "--data.validation=1", "--output.validate_every=1"]
 STATE = "checkpoints/step_00000001/state.safetensors"
 
@@ -27,7 +34,7 @@ def one_process(demo_clips, tmp_path_factory):
 
 @pytest.mark.parametrize("environment", [{}, FSDP2], ids=["DDP", "FSDP2"])
 def test_gradients_of_two_processes_are_those_of_twice_the_batch(demo_clips, one_process, tmp_path, environment):
-    pytest.importorskip("accelerate")
+    needs(environment)
     run = tmp_path / "run"
     two_processes(command(demo_clips, run, *FLAGS, "--train.steps=1"), **environment)
     expected, found = load_file(one_process / STATE), load_file(run / STATE)
@@ -43,12 +50,31 @@ def test_gradients_of_two_processes_are_those_of_twice_the_batch(demo_clips, one
     assert numbers[1] == pytest.approx(numbers[0], rel=1e-5)
 
 
-def test_a_sharded_training_resumes_exactly(demo_clips, tmp_path):
+def needs(environment):
     pytest.importorskip("accelerate")
+    if environment is ZERO2:
+        pytest.importorskip("deepspeed")
+
+
+def test_zero2_trains_as_one_process_does_with_twice_the_batch(demo_clips, tmp_path):
+    needs(ZERO2)
+    flags = ["--train.accumulate=2", "--train.steps=3", "--train.clip=0.5"]
+    finish(command(demo_clips, tmp_path / "one", *flags, "--train.batch=2"))
+    two_processes(command(demo_clips, tmp_path / "two", *flags), **ZERO2)
+    expected, found = (load_file(tmp_path / run / "pusa_lora.safetensors") for run in ("one", "two"))
+    moved = max(expected[name].abs().max() for name in expected if "lora_B" in name)  # from zero
+    assert all((found[name] - expected[name]).abs().max() < 0.02 * moved for name in expected)
+
+
+@pytest.mark.parametrize("environment", [FSDP2, ZERO2], ids=["FSDP2", "ZeRO-2"])
+def test_a_sharded_training_resumes_exactly(demo_clips, tmp_path, environment):
+    needs(environment)
     flags = ["--train.ema=0.9", "--train.clip=0.1"]
-    two_processes(command(demo_clips, tmp_path / "straight", *flags, "--train.steps=3"), **FSDP2)
+    two_processes(command(demo_clips, tmp_path / "straight", *flags, "--train.steps=3"), **environment)
     for steps in (2, 3):
-        two_processes(command(demo_clips, tmp_path / "run", *flags, f"--train.steps={steps}", "--resume"), **FSDP2)
+        two_processes(
+            command(demo_clips, tmp_path / "run", *flags, f"--train.steps={steps}", "--resume"), **environment
+        )
     states = [
         load_file(tmp_path / name / "checkpoints/step_00000003/state.safetensors") for name in ("straight", "run")
     ]
