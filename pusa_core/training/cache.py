@@ -21,6 +21,7 @@ from torch import Tensor
 from ..pipeline import Vae
 from .clips import Clip, Skip, clip_size, nearest_size, read_clip
 from .config import Config, DataOptions
+from .files import SaveError
 
 log = logging.getLogger(__name__)
 
@@ -119,13 +120,20 @@ class Cache:
         return whole
 
     def write(self, name: str, value: Tensor, length: int = 0) -> None:
-        """Write an entry, whole or not at all; ``length``: rows of zeros included that :meth:`read` restores."""
+        """Write an entry, whole or not at all; ``length``: rows of zeros included that :meth:`read` restores.
+
+        Raises :class:`pusa_core.training.files.SaveError`.
+        """
         value = value.contiguous()
         about = {"sha256": _checksum(value, str(length)), "length": str(length)}
         temporary = self.folder / f".{name}.{os.getpid()}.partial"
         try:
             save_file({"value": value}, temporary, about)
             os.replace(temporary, self.path(name))
+        except (OSError, SafetensorError) as error:
+            raise SaveError(
+                f"cannot write to the cache {self.folder} ({error}); make room, or set data.cache"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -141,6 +141,7 @@ def run(args: argparse.Namespace, config: Config, load_vae: LoadVae, load_text: 
         report("stopped", **(trainer.finish() if trainer is not None and trainer.step else end))
         return STOPPED
     finally:
+        report.close()
         process.end()
 
 

@@ -41,8 +41,9 @@ class Launch:
     def backward(self, loss: Tensor) -> None:
         (loss / self._parts).backward()
 
-    def clip(self, parameters: list[nn.Parameter], limit: float) -> None:
-        nn.utils.clip_grad_norm_(parameters, limit)
+    def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
+        """Scale the gradients down to a norm of ``limit``; the norm that they had."""
+        return nn.utils.clip_grad_norm_(parameters, limit).item()
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean over the processes."""
@@ -110,8 +111,9 @@ class AcceleratedLaunch(Launch):
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss)
 
-    def clip(self, parameters: list[nn.Parameter], limit: float) -> None:
-        self.accelerator.clip_grad_norm_(parameters, limit)
+    def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
+        norm = self.accelerator.clip_grad_norm_(parameters, limit)  # DeepSpeed tells none before its first step
+        return 0.0 if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def mean(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, reduction="mean")

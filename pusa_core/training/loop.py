@@ -71,13 +71,12 @@ class Trainer:
                 )
                 self.launch.backward(loss)
             total += loss.detach() / self.options.accumulate
-        if self.options.clip:
-            self.launch.clip(list(self.parameters.values()), self.options.clip)
+        norm = self.launch.clip(list(self.parameters.values()), self.options.clip or math.inf)
         value = self.launch.mean(total).item()
-        if not math.isfinite(value):
+        if not math.isfinite(value) or not math.isfinite(norm):
             raise ValueError(
-                f"the loss of step {self.step + 1} is {value}; train with a smaller train.lr (it is "
-                f"{self.options.lr:g}), going on from the last checkpoint with --resume or from the start"
+                f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}; train "
+                f"with a smaller train.lr (it is {self.options.lr:g}), from the last checkpoint with --resume, or anew"
             )
         with self.setup.switch.deferred():  # the step counts in whole or not at all
             self.optimizer.step()
@@ -113,13 +112,14 @@ class Trainer:
         if self.ema is None:
             yield
             return
-        with self.setup.switch.deferred():
-            self.ema.exchange()
         try:
+            with self.setup.switch.deferred():
+                self.ema.exchange()
             yield
         finally:
             with self.setup.switch.deferred():
-                self.ema.exchange()
+                if self.ema.exchanged:  # not where a stop came first
+                    self.ema.exchange()
 
     def validate(self) -> None:
         data = self.setup.data

@@ -38,6 +38,7 @@ class Ema:
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
         self.parameters = parameters
+        self.exchanged = False
         self.values = {name: value.detach().clone() for name, value in parameters.items()}
 
     @torch.no_grad()
@@ -52,3 +53,4 @@ class Ema:
             kept: Tensor = self.parameters[name].detach().clone()
             self.parameters[name].copy_(value)
             value.copy_(kept)
+        self.exchanged = not self.exchanged

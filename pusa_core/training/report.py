@@ -17,6 +17,9 @@ class Report(Protocol):
 
     def __call__(self, event: str, **values: Any) -> None: ...
 
+    def close(self) -> None:
+        """Nothing more is reported."""
+
 
 class JsonReport:
     """One JSON object a line on the process's standard output, which from then on nothing else writes to."""
@@ -30,6 +33,10 @@ class JsonReport:
         with contextlib.suppress(BrokenPipeError):  # nobody listens any more; the run goes on
             self._out.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
             self._out.flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._out.close()
 
 
 class BarReport:
@@ -48,7 +55,9 @@ class BarReport:
         else:
             with self._paused():
                 log.info("%s", ", ".join([event, *(f"{name} {_short(value)}" for name, value in values.items())]))
-        if event in ("done", "stopped") and self._bar is not None:
+
+    def close(self) -> None:
+        if self._bar is not None:
             self._bar.close()
 
     def _advance(self, label: str, done: int, total: int, text: str) -> None:
@@ -67,6 +76,9 @@ class Silent:
     """For the processes of a run other than the first."""
 
     def __call__(self, event: str, **values: Any) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.resume_kills import command, finish
 from demo.paths import DIT
+from pusa_core import fafm_loss
 from pusa_core.training.cli import main
 from pusa_core.training.files import SaveError, write_whole
 from tests.core.training_runs import ROOT, refusal
@@ -81,6 +82,26 @@ def test_a_result_of_that_name_is_not_overwritten(capfd, demo_clips, tmp_path):
     (tmp_path / "run" / "pusa_lora.safetensors").write_bytes(b"precious")
     arguments = [part for part in command(demo_clips, tmp_path / "run") if "progress" not in part]
     assert "pusa_lora.safetensors exists" in last_line(capfd, arguments)
+
+
+@pytest.mark.parametrize("part", ["loss", "gradient"])
+def test_a_training_that_diverges_ends_before_its_weights_are_lost(capfd, demo_clips, tmp_path, monkeypatch, part):
+    arguments = [part for part in command(demo_clips, tmp_path / "run") if "progress" not in part]
+    flags = ["--output.save_every=1", "--resume"]
+    assert main([*arguments[3:], *flags, "--train.steps=2"]) == 0
+
+    def diverged(*given, **options):
+        loss = fafm_loss(*given, **options)
+        if part == "loss":
+            return loss * float("nan")
+        loss.register_hook(lambda gradient: gradient * float("inf"))
+        return loss
+
+    monkeypatch.setattr("pusa_core.training.loop.fafm_loss", diverged)
+    line = last_line(capfd, [*arguments, *flags, "--train.steps=4"])
+    assert line.startswith("error: the loss of step 3 is") and "train with a smaller train.lr (it is 0.0001)" in line
+    assert ("nan, its" in line) == (part == "loss")
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())[-1] == "step_00000002"
 
 
 def test_a_full_disk_loses_nothing_that_was_saved(demo_clips, tmp_path):

@@ -48,9 +48,9 @@ def test_the_moving_average_is_exchanged_and_put_back():
     ema.update()
     assert ema.values["weight"].item() == 0.75 * 1 + 0.25 * 5
     ema.exchange()
-    assert parameter.item() == 2.0 and ema.values["weight"].item() == 5.0
+    assert ema.exchanged and parameter.item() == 2.0 and ema.values["weight"].item() == 5.0
     ema.exchange()
-    assert parameter.item() == 5.0 and ema.values["weight"].item() == 2.0
+    assert not ema.exchanged and parameter.item() == 5.0 and ema.values["weight"].item() == 2.0
 
 
 def test_eight_bit_adam_names_what_it_lacks(monkeypatch):

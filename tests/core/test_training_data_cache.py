@@ -11,6 +11,7 @@ from pusa_core.demo_text import encode_text
 from pusa_core.training import cache as cache_module
 from pusa_core.training.cache import Cache, Encoders, entry_names, file_identity, fill
 from pusa_core.training.clips import find_clips
+from pusa_core.training.files import SaveError
 from tests.core.training_videos import grey_frames, small_config, write_clip
 
 
@@ -197,7 +198,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
 
     cache = Cache(tmp_path)
     monkeypatch.setattr(cache_module, "save_file", half_written)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(SaveError, match="no space"):
         cache.write("entry", torch.zeros(4))
     assert list(tmp_path.iterdir()) == [] and not cache.holds("entry")
 
