@@ -3,10 +3,13 @@
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pusa_core import WanConfig, WanModel
+from pusa_core.training import estimate
 from pusa_core.training.config import SECTIONS
 from pusa_core.training.config_file import parse_config, read_config
 from tests.core.training_videos import required_options
@@ -84,3 +87,30 @@ def test_deepspeed_is_told_zero_2_without_offloading():
     arguments = launch_arguments("deepspeed_zero2")
     assert arguments.use_deepspeed and arguments.zero_stage == 2
     assert arguments.offload_optimizer_device == arguments.offload_param_device == "none"
+
+
+def memory_table():
+    """Network, rank and GiB of each row in the guide's table of memory."""
+    networks = {"14B": (5120, 13824, 40, 40), "1.3B": (1536, 8960, 12, 30)}
+    text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    for name, rank, cells in re.findall(r"^\| (14B|1\.3B), (\d+) \|(.*)\|$", text, re.MULTILINE):
+        dim, ffn_dim, num_heads, num_layers = networks[name]
+        network = WanConfig(dim=dim, ffn_dim=ffn_dim, num_heads=num_heads, num_layers=num_layers)
+        yield pytest.param(network, rank, [float(cell) for cell in cells.split("|")], id=f"{name}-{rank}")
+
+
+@pytest.mark.parametrize("network, rank, gib", list(memory_table()))
+def test_the_guide_tells_the_memory_that_is_estimated(paths, monkeypatch, network, rank, gib):
+    monkeypatch.setattr(estimate, "_speed", lambda *_: 1.0)  # time is not in the table
+    source = SimpleNamespace(checkpoint=SimpleNamespace(config=network))
+    found = {
+        offload: estimate.estimate(
+            source,
+            parse_config({}, paths | {"train.rank": rank, "train.offload_checkpoints": offload}),
+            torch.device("cpu"),
+        )
+        for offload in ("false", "true")
+    }
+    kept, offloaded = found["false"], found["true"]
+    computed = [kept.weights, kept.training, kept.activations, offloaded.activations, kept.memory, offloaded.memory]
+    assert [round(value / 2**30, 1) for value in computed] == gib
