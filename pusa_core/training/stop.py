@@ -2,8 +2,8 @@
 
 import _thread
 import contextlib
+import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -73,6 +73,7 @@ class StopSwitch:
         self.check()
 
     def _watch_stdin(self) -> None:
-        while sys.stdin.buffer.read(1 << 10):
+        # not sys.stdin: at its end Python would wait for this thread's hold on it, and abort
+        while os.read(0, 1 << 10):
             pass
         _thread.interrupt_main(signal.SIGINT)

@@ -62,6 +62,13 @@ def test_a_stop_saves_within_two_seconds_and_loses_no_completed_step(demo_clips,
     assert differences(straight, tmp_path / "run", STEPS) == []
 
 
+def test_a_run_that_watches_an_open_standard_input_ends_well(demo_clips, tmp_path):
+    arguments = command(demo_clips, tmp_path / "run", "--train.steps=1", "--stop-on-stdin-close")
+    with started(arguments) as process:
+        events = [json.loads(line) for line in process.stdout]
+        assert process.wait() == 0 and events[-1]["event"] == "done"
+
+
 def test_a_stop_before_the_first_step_says_so(demo_clips, tmp_path):
     arguments = command(demo_clips, tmp_path / "run", "--train.steps=5", "--stop-on-stdin-close")
     with started(arguments) as process:
