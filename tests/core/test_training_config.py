@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pusa_core.training.config import SECTIONS
@@ -189,6 +189,7 @@ numbers = st.floats(0, 1000, allow_nan=False)
 
 
 @given(prompt=texts, name=texts, decay=numbers, betas=st.tuples(*[st.floats(0, 0.999)] * 2), lr=st.floats(1e-9, 0.1))
+@example(prompt='\x7f "a" \\ \n\t\0 ü 🐈', name="x", decay=0.0, betas=(0.9, 0.95), lr=1e-5)
 def test_written_options_are_read_back_the_same(tmp_path_factory, prompt, name, decay, betas, lr):
     folder = tmp_path_factory.getbasetemp()
     config = parse_config({}, required_options(folder))
