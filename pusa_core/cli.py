@@ -19,7 +19,7 @@ from .dit import WanModel
 from .keyframes import latent_length
 from .lora import Lora, load_lora, match_lora, merge_lora
 from .media import contact_sheet, read_frames, resize_cover, write_video
-from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents, parse_keyframe
 from .schedule import parse_noise_levels
 from .tasks import TASKS, read_task, usage
 
@@ -35,19 +35,15 @@ DEMO_VAE = DEMO / "vae" / "pusa_demo_vae.safetensors"
 LORA_STRENGTH = 1.4
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
 _LORA = re.compile(r"(?P<file>.+?)(?::(?P<strength>-?\d*\.?\d+))?")
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 def keyframe_argument(text: str) -> tuple[int, Path, float]:
-    match = _KEYFRAME.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f'"{text}" is not POSITION=FILE or POSITION=FILE:NOISE, such as 0=cat.png:0.2')
-    noise = float(match["noise"] or 0)
-    if noise > 1:
-        raise argparse.ArgumentTypeError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
-    return int(match["position"]), Path(match["file"]), noise
+    try:
+        return parse_keyframe(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def lora_argument(text: str) -> tuple[Path, float]:

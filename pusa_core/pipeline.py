@@ -1,7 +1,9 @@
 """Prompt and keyframes -> video, without ComfyUI."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -15,6 +17,7 @@ from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
 EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
 LATENT_CHANNELS = 16
 VAE_STRIDE = 8
+_KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
 
 
 class Vae(Protocol):
@@ -35,6 +38,17 @@ class Keyframe:
     frames: Tensor
     position: int = 0
     noise_level: float = 0.0
+
+
+def parse_keyframe(text: str) -> tuple[int, Path, float]:
+    """Position, file and noise level of ``"POSITION=FILE[:NOISE]"``. Raises ``ValueError`` for any other text."""
+    match = _KEYFRAME.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not POSITION=FILE or POSITION=FILE:NOISE, such as 0=cat.png:0.2')
+    noise = float(match["noise"] or 0)
+    if noise > 1:
+        raise ValueError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
+    return int(match["position"]), Path(match["file"]), noise
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ def generate_latents(
             continue
         velocity = guided_velocity(_in_dtype_of(expert), context, negative, settings.cfg)
         report = None if callback is None else _offset(callback, first)
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: what a model keeps for itself must still be usable in training
             latents = euler_sample(velocity, latents, table[first : last + 1], callback=report)
     return latents
 
