@@ -34,6 +34,8 @@ class ComfyWanModel(WanModel):
         self.dtype = dtype
         self.patch_size = config.patch_size
         self.dim, self.num_heads, self.num_layers = config.dim, config.num_heads, config.num_layers
+        for block in self.blocks:
+            block.ffn_tokens = None  # offloaded and quantised weights are fetched or converted at every use
 
     def embed(self, latents: Tensor) -> Tensor:
         return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI holds this layer in fp32
@@ -111,7 +113,7 @@ def run_patched(
     x: Tensor,
     time: Tensor,
     context: Tensor,
-    rope: tuple[Tensor, Tensor],
+    rope: Tensor,
     attend: Attention,
 ) -> Tensor:
     """A block as ComfyUI's patches of blocks see one: a dictionary in, a dictionary out."""
