@@ -101,6 +101,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cfg", type=float, default=3.0, help="guidance scale (default 3.0); 1 is twice as fast")
     add("--shift", type=float, default=5.0, help="of the noise schedule (default 5.0)")
     add("--seed", type=int, default=0)
+    add(
+        "--given-frames-refresh",
+        type=int,
+        default=1,
+        metavar="STEPS",
+        help="compute given frames without noise only every so many steps (default 1: every step; 0: only once).\n"
+        "Faster where many frames are given, such as extension_41; demo/REFRESH.md says what it costs.",
+    )
     add("--fps", type=int, default=16)
     add("--checkpoint", type=Path, help="Wan T2V weights, with Wan2.2 the high-noise expert (default: the demo model)")
     add("--checkpoint-low", type=Path, help="Wan2.2's low-noise expert")
@@ -202,7 +210,9 @@ def run_generate(args: argparse.Namespace) -> None:
     if levels is None:
         levels = TASKS[args.task[0]].noise_levels if args.task else ""
     parse_noise_levels(levels, latent_length(args.frames))
-    settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
+    settings = Settings(
+        width, height, args.frames, args.steps, args.cfg, args.shift, args.seed, args.given_frames_refresh
+    )
 
     loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
     files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)

@@ -7,6 +7,7 @@ make a GPU wait for the host, and there are at most a few dozen.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from .arithmetic import FeedForward, gated_residual, may_overwrite, modulate, residual
 from .attention import Attention, attention
 from .config import WanConfig
+from .given import KeptFrames
 from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
@@ -173,6 +175,8 @@ class WanModel(nn.Module):
         blocks: Iterable[Callable[..., Tensor]] | None = None,
         rope_axes: Axes = PLAIN,
         frames: tuple[int, ...] | None = None,
+        self_attend: Attention | None = None,
+        kept: KeptFrames | None = None,
     ) -> Tensor:
         """Predict the velocity (noise minus clean latents).
 
@@ -185,6 +189,8 @@ class WanModel(nn.Module):
             blocks: what to call in place of the model's blocks, each like :meth:`WanBlock.forward`.
             rope_axes: scale and shift of the positions of frames, rows and columns.
             frames: where the latent frames are in the video; by default at 0, 1, 2, ...
+            self_attend: another kernel for the attention among the tokens.
+            kept: keys and values of given frames; in most steps only the other frames are computed then.
 
         Returns:
             Velocity like ``latents``.
@@ -193,6 +199,10 @@ class WanModel(nn.Module):
             ValueError: shapes that do not fit, with the values.
         """
         timestep = self._check(latents, timestep, context)
+        blocks = self.blocks if blocks is None else blocks
+        if kept is not None:
+            network = partial(WanModel.forward, self, attend=attend, rope_axes=rope_axes)
+            return kept.velocity(network, blocks, self_attend or attend, latents, timestep, context)
         x = self.embed(latents)  # [B, D, F, h, w]
         grid = (x.shape[2], x.shape[3], x.shape[4])
         x = x.flatten(2).transpose(1, 2).contiguous()  # [B, F * h * w, D]
@@ -200,7 +210,9 @@ class WanModel(nn.Module):
         block_time = self.time_projection(time).unflatten(-1, (6, -1))  # [B, F, 6, D]
         context = self.text_embedding(context)
         rope = rope_table(self.config.head_dim, grid, x.device, rope_axes, frames)
-        for block in self.blocks if blocks is None else blocks:
+        for block in blocks:
+            if self_attend is not None:
+                block = partial(block, self_attend=self_attend)
             x = block(x, block_time, context, rope, attend)
         return self._unpatchify(self.head(x, time), grid)
 

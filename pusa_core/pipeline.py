@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .dit import WanModel
+from .given import check_refresh
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
 from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
@@ -39,7 +40,10 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Settings:
-    """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16."""
+    """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16.
+
+    ``given_frames_refresh``: see :func:`pusa_core.euler_sample`.
+    """
 
     width: int = 832
     height: int = 480
@@ -48,11 +52,13 @@ class Settings:
     cfg: float = 3.0
     shift: float = 5.0
     seed: int = 0
+    given_frames_refresh: int = 1
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height)
         latent_length(self.frames)
         flow_sigmas(self.steps, self.shift)
+        check_refresh(self.given_frames_refresh)
 
 
 def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings, noise_levels: str = "") -> Given:
@@ -120,19 +126,24 @@ def generate_latents(
     for expert, first, last in ((model, 0, switch), (low_noise_model, switch, settings.steps)):
         if expert is None or first == last:
             continue
-        velocity = guided_velocity(_in_dtype_of(expert), context, negative, settings.cfg)
+        # moved once: to move them at every step would make the host wait for the GPU at every step
+        other = None if negative is None else negative.to(weight)
+        velocity = guided_velocity(_in_dtype_of(expert), context.to(weight), other, settings.cfg)
         report = None if callback is None else _offset(callback, first)
+        rows = table[first : last + 1]
         with torch.inference_mode():
-            latents = euler_sample(velocity, latents, table[first : last + 1], callback=report)
+            latents = euler_sample(
+                velocity, latents, rows, callback=report, given_frames_refresh=settings.given_frames_refresh
+            )
     return latents
 
 
-def _in_dtype_of(model: WanModel) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The model called with latents and context cast to its own dtype and device; the velocity comes back in fp32."""
-    weight = next(model.parameters())
+def _in_dtype_of(model: WanModel) -> Callable[..., Tensor]:
+    """The model called with latents cast to its own dtype; the velocity comes back in fp32."""
+    dtype = next(model.parameters()).dtype
 
-    def call(latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
-        return model(latents.to(weight.dtype), timestep, context.to(weight)).float()
+    def call(latents: Tensor, timestep: Tensor, context: Tensor, **kept: Any) -> Tensor:
+        return model(latents.to(dtype), timestep, context, **kept).float()
 
     return call
 
