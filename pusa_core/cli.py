@@ -2,10 +2,10 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from .demo_text import encode_text
-from .dit import WanModel
 from .keyframes import latent_length
-from .lora import Lora, load_lora, match_lora, merge_lora
 from .media import contact_sheet, read_frames, resize_cover, write_video
+from .model_files import ModelFiles
+from .parallel import from_first, in_all_processes, is_first, process_group
 from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from .schedule import parse_noise_levels
 from .tasks import TASKS, read_task, usage
@@ -128,34 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class ModelFiles:
-    """A checkpoint and its LoRAs, read and checked against each other; the weights are still on disk (mapped)."""
-
-    checkpoint: Checkpoint
-    loras: list[tuple[Lora, float]]
-
-    @classmethod
-    def read(cls, path: Path, loras: list[tuple[Path, float]]) -> "ModelFiles":
-        checkpoint = read_checkpoint(path)
-        shapes = dict(expected_shapes(checkpoint.config))
-        read = [(load_lora(file), strength) for file, strength in loras]
-        for lora, _ in read:
-            log.info("%s", match_lora(lora, shapes).describe())
-        return cls(checkpoint, read)
-
-    def build(self, device: str, dtype: torch.dtype) -> WanModel:
-        with torch.device("meta"):
-            model = WanModel(self.checkpoint.config)
-        # one weight after the other, so that a quantised file is never there twice in a larger format
-        weights = {name: weight.to(device, dtype) for name, weight in self.checkpoint.dequantised()}
-        model.load_state_dict(weights, assign=True)
-        model = model.eval().requires_grad_(False)
-        for lora, strength in self.loras:
-            merge_lora(model, lora, strength)
-        return model
-
-
 def encode_prompts(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Context of the prompt, and of the negative prompt unless guidance is off."""
     encode: Callable[[str], Tensor] = encode_text
@@ -213,23 +184,29 @@ def run_generate(args: argparse.Namespace) -> None:
     settings = Settings(
         width, height, args.frames, args.steps, args.cfg, args.shift, args.seed, args.given_frames_refresh
     )
-
     loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
-    files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)
-    low_files = ModelFiles.read(args.checkpoint_low, args.lora_low or []) if args.checkpoint_low else None
+    files = [ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)]
+    if args.checkpoint_low:
+        files.append(ModelFiles.read(args.checkpoint_low, args.lora_low or []))
 
-    # the text encoder is as large as the DiT: it is gone before the DiT is built
-    dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
-    context, negative = encode_prompts(args, dtype)
-    vae = load_vae(args)
-    given = encode_keyframes(vae, keyframes, settings, levels)
-    model = files.build(args.device, dtype)
-    low = low_files.build(args.device, dtype) if low_files else None
-    with tqdm(total=settings.steps, desc="sampling", unit="step") as bar:
-        latents = generate_latents(
-            model, given, context, negative, settings, low_noise_model=low, callback=lambda *_: bar.update()
-        )
-    frames = vae.decode(latents)
+    with process_group(args.device) as args.device:
+        dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
+        # of several processes the first encodes and decodes; the text encoder is as large as the DiT and goes before it
+        first = is_first()
+        prompts = from_first(encode_prompts(args, dtype) if first else None)
+        vae = load_vae(args) if first else None
+        given = from_first(encode_keyframes(vae, keyframes, settings, levels) if vae else None)
+        model, *others = (in_all_processes(each.build(args.device, dtype)) for each in files)
+        low = others[0] if others else None
+        with tqdm(total=settings.steps, desc="sampling", unit="step", disable=not first) as bar:
+            latents = generate_latents(
+                model, given, *prompts, settings, low_noise_model=low, callback=lambda *_: bar.update()
+            )
+        if vae:
+            write(vae.decode(latents), args)
+
+
+def write(frames: Tensor, args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_video(frames, args.out, args.fps)
     contact_sheet(frames).save(args.out.with_suffix(".png"))
@@ -248,7 +225,8 @@ def join_negative_positions(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one talks
+    logging.basicConfig(level=level, format="%(message)s")
     args = build_parser().parse_args(join_negative_positions(sys.argv[1:] if arguments is None else arguments))
     try:
         args.run(args)

@@ -156,7 +156,7 @@ class Recorder(TorchDispatchMode):
 @pytest.mark.parametrize("callback", [None, lambda *_: None])
 @pytest.mark.parametrize("refresh", [1, 2])
 def test_the_loop_never_waits_for_the_device(callback, refresh):
-    """On the meta device, which holds no values. After the first two steps, which bring tables over, nothing crosses."""
+    """On the meta device, which holds no values. After two steps, which bring tables over, nothing crosses over."""
     with torch.device("meta"):
         model = WanModel(WanConfig(dim=96, ffn_dim=192, num_heads=4, num_layers=2, text_dim=64))
         latents, context = torch.empty(1, 16, 5, 4, 4), torch.empty(1, 3, 64)
