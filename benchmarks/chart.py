@@ -1,6 +1,7 @@
 """A line chart with two logarithmic axes, drawn with Pillow."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,8 +18,8 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick for power in powers for step in (1, 2, 5) if low <= (tick := step * 10.0**power) <= high]
 
 
-def draw_chart(title: str, x_label: str, lines: Lines) -> Image.Image:
-    """``lines``: by name, points ``(x, y)`` with both above 0."""
+def draw_chart(title: str, x_label: str, lines: Lines, names: Sequence[str]) -> Image.Image:
+    """``lines``: by name, points ``(x, y)`` with both above 0; ``names`` get one colour each, in every chart."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     xs, ys = ([point[axis] for points in lines.values() for point in points] for axis in (0, 1))
@@ -36,7 +37,7 @@ def draw_chart(title: str, x_label: str, lines: Lines) -> Image.Image:
         draw.line((place(low[0], y), place(high[0], y)), fill="#e0e0e0")
         draw.text((LEFT - 6, place(low[0], y)[1]), f"{y:g}", fill="black", font=font, anchor="rm")
     for index, (name, points) in enumerate(lines.items()):
-        color = COLORS[index % len(COLORS)]
+        color = COLORS[names.index(name) % len(COLORS)]
         draw.line([place(*point) for point in points], fill=color, width=2)
         for x, y in (place(*point) for point in points):
             draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)

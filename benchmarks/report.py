@@ -94,7 +94,7 @@ def chart(name: str, sizes: dict[str, dict[str, Any]], path: Path) -> None:
         if variant != "limit"
     }
     charts = [(f"{name}: seconds of a step", time), (f"{name}: peak memory, MB", memory)]
-    save_charts([draw_chart(title, "tokens", lines) for title, lines in charts], path)
+    save_charts([draw_chart(title, "tokens", lines, eager) for title, lines in charts], path)
 
 
 def section(found: dict[str, Any], folder: Path) -> list[str]:
@@ -120,9 +120,9 @@ def write_results(folder: Path) -> None:
         "# One step of the DiT: time and memory",
         "",
         "Written by `python -m benchmarks.forward`. All networks have the same weights and inputs, a different "
-        "timestep for every frame, and PyTorch's own attention; they take turns, each in a process of its own. Seconds are "
-        "medians over the rounds. Memory is the peak during a step above what is there before it: of resident memory "
-        "on a CPU, of allocated memory on a GPU.",
+        "timestep for every frame, and PyTorch's own attention; they take turns, each in a process of its own. Seconds "
+        "are medians over the rounds. Memory is the peak during a step above what is there before it: of resident "
+        "memory on a CPU, of allocated memory on a GPU.",
         "",
     ]
     for store in sorted(folder.glob("forward-*.json")):
