@@ -54,7 +54,7 @@ def test_results_are_written_from_what_was_measured(tmp_path):
     memory = {"pusa": 100 << 20, "reference": 400 << 20}
     seconds["reference"] = [1.5, 3.0, 6.0]
     size = {"seconds": seconds, "memory": memory, "errors": {"reference": 1e-6}, "sampler": 0.011}
-    size["parts"] = {"text": 0.022, "time": 0.0022}
+    size |= {"parts": {"text": 0.022, "time": 0.0022}, "kept": {"frames": 11, "ratio": 0.5}}
     sizes = {name: {**size, "tokens": tokens, "flops": tokens**2} for name, tokens in (("a", 1000), ("b", 3000))}
     found = {"about": {"machine": "a machine", "torch": "2"}, "profile": "cpu", "cases": {CASES["cpu"][0].name: sizes}}
     (tmp_path / "forward-cpu.json").write_text(json.dumps(found))
@@ -62,6 +62,6 @@ def test_results_are_written_from_what_was_measured(tmp_path):
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| this project | 2.200 (1.100 to 4.400) | 1.100 (1.100 to 1.100) | 100 |" in text
     assert "Unequal timesteps take +10.0%" in text and "the sampler around it adds 0.50%" in text
-    assert "25% of that of the public" in text
+    assert "25% of that of the public" in text and "is 1.67 times faster" in text
     assert "| 3,000 | x9.0 | x1.0 | x1.0 |" in text
     assert (tmp_path / "forward-cpu-0.png").exists()
