@@ -107,7 +107,8 @@ def time_variants(
                 modes.append((SCALAR, True, False))
             if compiled and name != "limit":
                 modes.append((f"{name}, compiled", False, True))
-            for label, scalar, compile_it in modes:
+            # what runs first after a wait runs cold: take turns in that too
+            for label, scalar, compile_it in modes[:: 1 if index % 2 else -1]:
                 options = {"scalar": scalar, "compiled": compile_it, "repeats": 1}
                 seconds = worker.ask("run", size=size, text=case.text, **options)["seconds"]
                 if index:  # the first round warms up
@@ -209,7 +210,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", choices=CASES, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--folder", type=Path, default=HERE, help="where to write (default: beside this file)")
     parser.add_argument("--again", action="store_true", help="measure everything anew")

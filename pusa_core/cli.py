@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .demo_text import encode_text
 from .keyframes import latent_length
 from .media import contact_sheet, read_frames, resize_cover, write_video
-from .model_files import ModelFiles
+from .model_files import ModelFiles, offload
 from .parallel import from_first, in_all_processes, is_first, process_group
 from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from .schedule import parse_noise_levels
@@ -123,6 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text-encoder", type=Path, help="UMT5-XXL file or folder")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", choices=DTYPES, help="of the DiT (default: bf16 on a GPU, fp32 on a CPU)")
+    add("--offload", action="store_true", help="keep the DiT's weights in main memory; the device holds two blocks")
     generate.set_defaults(run=run_generate)
     return parser
 
@@ -196,11 +197,21 @@ def run_generate(args: argparse.Namespace) -> None:
         prompts = from_first(encode_prompts(args, dtype) if first else None)
         vae = load_vae(args) if first else None
         given = from_first(encode_keyframes(vae, keyframes, settings, levels) if vae else None)
-        model, *others = (in_all_processes(each.build(args.device, dtype)) for each in files)
+        models = [each.build("cpu" if args.offload else args.device, dtype) for each in files]
+        if args.offload:
+            for each in models:
+                offload(each, args.device)
+        model, *others = map(in_all_processes, models)
         low = others[0] if others else None
         with tqdm(total=settings.steps, desc="sampling", unit="step", disable=not first) as bar:
             latents = generate_latents(
-                model, given, *prompts, settings, low_noise_model=low, callback=lambda *_: bar.update()
+                model,
+                given,
+                *prompts,
+                settings,
+                low_noise_model=low,
+                callback=lambda *_: bar.update(),
+                device=args.device,
             )
         if vae:
             write(vae.decode(latents), args)

@@ -52,8 +52,9 @@ class WanAttention(nn.Module):
         self.norm_q = operations.RMSNorm(config.dim, eps=config.eps, **factory)
         self.norm_k = operations.RMSNorm(config.dim, eps=config.eps, **factory)
 
-    def forward(self, x: Tensor, source: Tensor, rope: Tensor | None, attend: Attention) -> Tensor:
-        heads = (self.num_heads, -1)
+    def forward(self, x: Tensor, source: Tensor | None, rope: Tensor | None, attend: Attention) -> Tensor:
+        """``source``: where keys and values come from; by default ``x``."""
+        source, heads = x if source is None else source, (self.num_heads, -1)
         q = self.norm_q(self.q(x)).unflatten(-1, heads)
         if rope is not None:
             q = apply_rope(q, rope)
@@ -66,10 +67,7 @@ class WanAttention(nn.Module):
 
 class WanBlock(nn.Module):
     ffn_tokens: int | None = FFN_TOKENS
-    """Tokens that go through the feed-forward layer at a time, in whole frames, when there is no autograd.
-
-    None: all of them. A host that fetches or converts weights at every use wants that.
-    """
+    """Tokens, in whole frames, that go through the feed-forward layer at a time without autograd; None: all of them."""
 
     def __init__(self, config: WanConfig, *, operations: Operations, **factory: Any) -> None:
         super().__init__()
@@ -101,22 +99,21 @@ class WanBlock(nn.Module):
         """
         modulation = self.modulation.to(time).unsqueeze(1) + time
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(2)  # each [B, F, D]
-        y = modulate(self.norm1(x), shift1, scale1)
-        x = gated_residual(x, self.self_attn(y, y, rope, self_attend or attend), gate1)
+        among = self_attend or attend
+        # no names for what is between: it would stay in memory
+        x = gated_residual(x, self.self_attn(modulate(self.norm1(x), shift1, scale1), None, rope, among), gate1)
         x = residual(x, self.cross_attn(self.norm3(x), context, None, attend))
         if not may_overwrite():
             return gated_residual(x, self.feed_forward(x, shift2, scale2), gate2)
         frames = time.shape[1]
-        tokens = x.shape[1] // frames  # of one frame
-        count = frames if self.ffn_tokens is None else max(1, self.ffn_tokens // tokens)
+        count = frames if self.ffn_tokens is None else max(1, self.ffn_tokens * frames // x.shape[1])
         for part in (slice(first, first + count) for first in range(0, frames, count)):
             view = x.unflatten(1, (frames, -1))[:, part]
-            update = self.feed_forward(view.flatten(1, 2), shift2[:, part], scale2[:, part])
-            view.addcmul_(update.view_as(view), gate2[:, part].unsqueeze(2))
+            y = self.feed_forward(view.flatten(1, 2), shift2[:, part], scale2[:, part])
+            view.addcmul_(y.view_as(view), gate2[:, part].unsqueeze(2))
         return x
 
     def feed_forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """``x [B, f * n, D]`` of some frames."""
         return self.ffn(modulate(self.norm2(x), shift, scale))
 
 
@@ -148,8 +145,7 @@ class WanModel(nn.Module):
         super().__init__()
         self.config = config
         factory = {"device": device, "dtype": dtype}
-        dim = config.dim
-        patch = config.patch_size
+        dim, patch = config.dim, config.patch_size
         self.patch_embedding = operations.Conv3d(config.in_dim, dim, kernel_size=patch, stride=patch, **factory)
         self.text_embedding = nn.Sequential(
             operations.Linear(config.text_dim, dim, **factory),
@@ -190,7 +186,7 @@ class WanModel(nn.Module):
             rope_axes: scale and shift of the positions of frames, rows and columns.
             frames: where the latent frames are in the video; by default at 0, 1, 2, ...
             self_attend: another kernel for the attention among the tokens.
-            kept: keys and values of given frames; in most steps only the other frames are computed then.
+            kept: keys and values of given frames; only the other frames are computed in most steps then.
 
         Returns:
             Velocity like ``latents``.

@@ -39,3 +39,19 @@ class ModelFiles:
         for lora, strength in self.loras:
             merge_lora(model, lora, strength)
         return model
+
+
+def offload(model: WanModel, device: str) -> None:
+    """Leave the weights in main memory; each block's are brought to ``device`` while the block before it computes.
+
+    Needs the ``standalone`` extra.
+    """
+    from diffusers.hooks import apply_group_offloading
+
+    apply_group_offloading(
+        model,
+        onload_device=torch.device(device),
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.startswith("cuda"),
+    )

@@ -107,6 +107,7 @@ def generate_latents(
     *,
     low_noise_model: nn.Module | None = None,
     callback: StepCallback | None = None,
+    device: torch.device | str | None = None,
 ) -> Tensor:
     """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
 
@@ -116,19 +117,21 @@ def generate_latents(
         given: keyframes, see :func:`encode_keyframes`.
         context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
         callback: see :func:`pusa_core.sampler.euler_sample`; steps are counted over both models.
+        device: where to compute; by default where the model's weights are.
     """
     weight = next(model.parameters())
+    device = weight.device if device is None else device
     noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
     sigmas = flow_sigmas(settings.steps, settings.shift)
     table = sigma_table(sigmas, given.noise_levels)
-    latents = start_latents(noise, given.latents, table[0]).to(weight.device)
+    latents = start_latents(noise, given.latents, table[0]).to(device)
     switch = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
     for expert, first, last in ((model, 0, switch), (low_noise_model, switch, settings.steps)):
         if expert is None or first == last:
             continue
         # moved once: to move them at every step would make the host wait for the GPU at every step
-        other = None if negative is None else negative.to(weight)
-        velocity = guided_velocity(_in_dtype_of(expert), context.to(weight), other, settings.cfg)
+        other = None if negative is None else negative.to(device, weight.dtype)
+        velocity = guided_velocity(_in_dtype_of(expert), context.to(device, weight.dtype), other, settings.cfg)
         report = None if callback is None else _offset(callback, first)
         rows = table[first : last + 1]
         with torch.inference_mode():
