@@ -228,6 +228,9 @@ def report(results: dict, clips: int, seconds: float) -> str:
         "",
         "Three clips, four rows each: the truth, (a), (b), (c) at strength 1.",
         "",
+        "All other tasks (start and end frames, completion, extension, video to video ...): [TASKS.md](TASKS.md). The "
+        "frames before an end clip that the VAE is warmed up with: [LEAD_IN.md](LEAD_IN.md).",
+        "",
     ]
     return "\n".join(lines)
 

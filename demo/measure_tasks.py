@@ -22,7 +22,6 @@ from demo.paths import VAE
 from pusa_core import Given, WanModel, pixel_frames_of
 from pusa_core.demo_text import encode_text
 from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
-from pusa_core.schedule import named_noise_levels
 from pusa_core.vae import WanVae
 from workflows.tasks import TASKS, Task
 
@@ -41,14 +40,10 @@ def give(vae: WanVae, task: Task, scene: Scene, end_alone: bool) -> Given:
         Keyframe(torch.from_numpy(scene.render(range(given.first, given.first + given.length))), given.position)
         for given in task.given
     ]
-    given = encode_keyframes(vae, keyframes, SETTINGS)
-    levels = given.noise_levels.clone()
-    for frame, level in named_noise_levels(task.noise_levels, len(levels)).items():
-        levels[frame] = level
-    latents = given.latents
-    if end_alone:
-        latents = torch.cat([latents[:, :, :-1], vae.encode(keyframes[-1].frames)], dim=2)
-    return Given(latents, levels)
+    placed = encode_keyframes(vae, keyframes, SETTINGS, task.noise_levels)
+    if not end_alone:
+        return placed
+    return replace(placed, latents=torch.cat([placed.latents[:, :, :-1], vae.encode(keyframes[-1].frames)], dim=2))
 
 
 def sample(model: WanModel, given: list[Given], scenes: list[Scene]) -> list[np.ndarray]:

@@ -94,6 +94,15 @@ def test_damaged_bytes(tmp_path, kind, suffix, data):
     attempt(LOADERS[kind][0], path)
 
 
+def test_an_archive_whose_parts_end_too_early(tmp_path):
+    content = bytearray(BYTES["checkpoint", ".pt"])
+    content[29] = 91  # of the length of the first part's header
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged\.pt"):
+        load_checkpoint(path)
+
+
 numbers = st.one_of(st.integers(-2, 70), st.integers(-(2**70), 2**70))
 dtypes = st.sampled_from(["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I8", "U8", "BOOL", "F4", "X", ""])
 json_values = st.recursive(
