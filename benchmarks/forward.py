@@ -2,9 +2,9 @@
 
 Measures, interleaved in one run, with unequal timesteps and the same weights: this project; the limit, the matrix
 products and attentions of a step alone; the public implementation's arithmetic; diffusers; and ComfyUI's own network,
-if a ComfyUI is found. Every network is in a process of its own. Outputs are compared first. Takes about 15 minutes on
-two CPU cores and 10 on a GPU; sizes that ``forward-<machine>.json`` already holds are not measured again, so an
-interrupted run goes on where it was. Nothing else should run meanwhile. Writes ``RESULTS.md`` and a picture beside it.
+if a ComfyUI is found. Every network is in a process of its own. Outputs are compared first. Nothing else should run
+meanwhile. Sizes that ``forward-<profile>.json`` already holds are not measured again, so an interrupted run goes on
+where it was; fewer ``--rounds`` take less time. Writes ``RESULTS.md`` and pictures beside it.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """What it costs and saves to compute given frames only every so many steps: ``python -m demo.measure_refresh``.
 
 Every task of the workflows that gives frames without noise, on held-out clips, with ``given_frames_refresh`` at 1
-(every step), 2, 3, 5 and 0 (only once). Writes ``demo/REFRESH.md``. About 20 minutes on two CPU cores; nothing
-else should run.
+(every step), 2, 3, 5 and 0 (only once). Writes ``demo/REFRESH.md``. Nothing else should run
+meanwhile.
 """
 
 import argparse
