@@ -2,10 +2,10 @@
 
 import argparse
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from .demo_text import encode_text
-from .dit import WanModel
 from .keyframes import latent_length
-from .lora import Lora, load_lora, match_lora, merge_lora
 from .media import contact_sheet, read_frames, resize_cover, write_video
+from .model_files import ModelFiles, offload
+from .parallel import from_first, in_all_processes, is_first, process_group
 from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents, parse_keyframe
 from .schedule import parse_noise_levels
 from .tasks import TASKS, read_task, usage
@@ -97,6 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--cfg", type=float, default=3.0, help="guidance scale (default 3.0); 1 is twice as fast")
     add("--shift", type=float, default=5.0, help="of the noise schedule (default 5.0)")
     add("--seed", type=int, default=0)
+    add(
+        "--given-frames-refresh",
+        type=int,
+        default=1,
+        metavar="STEPS",
+        help="compute given frames without noise only every so many steps (default 1: every step; 0: only once).\n"
+        "Faster where many frames are given, such as extension_41; demo/REFRESH.md says what it costs.",
+    )
     add("--fps", type=int, default=16)
     add("--checkpoint", type=Path, help="Wan T2V weights, with Wan2.2 the high-noise expert (default: the demo model)")
     add("--checkpoint-low", type=Path, help="Wan2.2's low-noise expert")
@@ -112,36 +119,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--text-encoder", type=Path, help="UMT5-XXL file or folder")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", choices=DTYPES, help="of the DiT (default: bf16 on a GPU, fp32 on a CPU)")
+    add("--offload", action="store_true", help="keep the DiT's weights in main memory; the device holds two blocks")
     generate.set_defaults(run=run_generate)
     return parser
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A checkpoint and its LoRAs, read and checked against each other; the weights are still on disk (mapped)."""
-
-    checkpoint: Checkpoint
-    loras: list[tuple[Lora, float]]
-
-    @classmethod
-    def read(cls, path: Path, loras: list[tuple[Path, float]]) -> "ModelFiles":
-        checkpoint = read_checkpoint(path)
-        shapes = dict(expected_shapes(checkpoint.config))
-        read = [(load_lora(file), strength) for file, strength in loras]
-        for lora, _ in read:
-            log.info("%s", match_lora(lora, shapes).describe())
-        return cls(checkpoint, read)
-
-    def build(self, device: str, dtype: torch.dtype) -> WanModel:
-        with torch.device("meta"):
-            model = WanModel(self.checkpoint.config)
-        # one weight after the other, so that a quantised file is never there twice in a larger format
-        weights = {name: weight.to(device, dtype) for name, weight in self.checkpoint.dequantised()}
-        model.load_state_dict(weights, assign=True)
-        model = model.eval().requires_grad_(False)
-        for lora, strength in self.loras:
-            merge_lora(model, lora, strength)
-        return model
 
 
 def encode_prompts(args: argparse.Namespace, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -198,24 +178,42 @@ def run_generate(args: argparse.Namespace) -> None:
     if levels is None:
         levels = TASKS[args.task[0]].noise_levels if args.task else ""
     parse_noise_levels(levels, latent_length(args.frames))
-    settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
-
+    settings = Settings(
+        width, height, args.frames, args.steps, args.cfg, args.shift, args.seed, args.given_frames_refresh
+    )
     loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
-    files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)
-    low_files = ModelFiles.read(args.checkpoint_low, args.lora_low or []) if args.checkpoint_low else None
+    files = [ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)]
+    if args.checkpoint_low:
+        files.append(ModelFiles.read(args.checkpoint_low, args.lora_low or []))
 
-    # the text encoder is as large as the DiT: it is gone before the DiT is built
-    dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
-    context, negative = encode_prompts(args, dtype)
-    vae = load_vae(args)
-    given = encode_keyframes(vae, keyframes, settings, levels)
-    model = files.build(args.device, dtype)
-    low = low_files.build(args.device, dtype) if low_files else None
-    with tqdm(total=settings.steps, desc="sampling", unit="step") as bar:
-        latents = generate_latents(
-            model, given, context, negative, settings, low_noise_model=low, callback=lambda *_: bar.update()
-        )
-    frames = vae.decode(latents)
+    with process_group(args.device) as args.device:
+        dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
+        # of several processes the first encodes and decodes; the text encoder is as large as the DiT and goes before it
+        first = is_first()
+        prompts = from_first(encode_prompts(args, dtype) if first else None)
+        vae = load_vae(args) if first else None
+        given = from_first(encode_keyframes(vae, keyframes, settings, levels) if vae else None)
+        models = [each.build("cpu" if args.offload else args.device, dtype) for each in files]
+        if args.offload:
+            for each in models:
+                offload(each, args.device)
+        model, *others = map(in_all_processes, models)
+        low = others[0] if others else None
+        with tqdm(total=settings.steps, desc="sampling", unit="step", disable=not first) as bar:
+            latents = generate_latents(
+                model,
+                given,
+                *prompts,
+                settings,
+                low_noise_model=low,
+                callback=lambda *_: bar.update(),
+                device=args.device,
+            )
+        if vae:
+            write(vae.decode(latents), args)
+
+
+def write(frames: Tensor, args: argparse.Namespace) -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_video(frames, args.out, args.fps)
     contact_sheet(frames).save(args.out.with_suffix(".png"))
@@ -234,7 +232,8 @@ def join_negative_positions(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one talks
+    logging.basicConfig(level=level, format="%(message)s")
     args = build_parser().parse_args(join_negative_positions(sys.argv[1:] if arguments is None else arguments))
     try:
         args.run(args)
