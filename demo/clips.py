@@ -1,8 +1,9 @@
 """Procedural clips with captions: one shape gliding over a still background.
 
-A clip is fixed by its seed. The caption names size, colour, shape, speed and direction; it leaves the background and
-the start position open on purpose, so that only a given image can tell them. Motion is uniform, hence caption and
-first frame together determine all other frames: an image-to-video result has exactly one right answer.
+A clip is fixed by its seed. The caption names size (roughly), colour, shape, speed and direction; it leaves the
+background, the start position and the exact size open on purpose, so that only a given image can tell them. Motion is
+uniform, hence caption and first frame together determine all other frames: an image-to-video result has exactly one
+right answer.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 FRAMES = 81
 SIZE = 64
 
-SHAPES = ("circle", "square")
+SHAPES = ("square", "diamond")
 COLORS = {
     "red": (235, 30, 30),
     "green": (30, 200, 30),
@@ -23,10 +24,10 @@ COLORS = {
     "cyan": (20, 215, 230),
 }
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-SPEEDS = {"slowly": 0.15, "quickly": 0.35}  # pixels per frame
-RADII = {"small": 6.0, "large": 10.0}  # of the circle, pixels
-SQUARE_HALF_SIDE = 0.9  # of the circle's radius
-BACKGROUNDS = ("plain", "horizontal gradient", "vertical gradient", "waves", "checker")
+SPEEDS = {"slowly": 0.2, "quickly": 0.42}  # pixels per frame
+RADII = {"small": (5.0, 7.0), "large": (9.0, 11.0)}  # of the circle of the same area, pixels
+EXTENTS = {"square": np.sqrt(np.pi) / 2, "diamond": np.sqrt(np.pi / 2)}  # half the width for radius 1
+BACKGROUNDS = ("plain", "horizontal gradient", "vertical gradient", "waves", "glow")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Scene:
     shape: str
     speed: str
     direction: str
+    radius: float
     x: float
     y: float
     background: np.ndarray  # [H, W, 3], 0..1
@@ -49,12 +51,12 @@ class Scene:
     @property
     def extent(self) -> float:
         """Half of the object's width, pixels."""
-        return RADII[self.size] * (SQUARE_HALF_SIDE if self.shape == "square" else 1.0)
+        return self.radius * float(EXTENTS[self.shape])
 
     @property
     def area(self) -> float:
         """The object's area, pixels squared."""
-        return 4 * self.extent**2 if self.shape == "square" else np.pi * self.extent**2
+        return np.pi * self.radius**2
 
     def positions(self, times: Sequence[int] = range(FRAMES)) -> np.ndarray:
         """Centres ``[len(times), 2]`` (x, y) in pixels at the given frame numbers."""
@@ -65,11 +67,11 @@ class Scene:
         """The frames ``[len(times), H, W, 3]``, float32 in 0..1, edges antialiased."""
         center = self.positions(times)[:, None, None, :]
         ys, xs = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-        offset = np.stack([xs, ys], axis=-1)[None] - center
-        if self.shape == "circle":
-            distance = np.hypot(offset[..., 0], offset[..., 1]) - self.extent
+        offset = np.abs(np.stack([xs, ys], axis=-1)[None] - center)
+        if self.shape == "diamond":
+            distance = (offset.sum(axis=-1) - self.extent) / np.sqrt(2)
         else:
-            distance = np.abs(offset).max(axis=-1) - self.extent
+            distance = offset.max(axis=-1) - self.extent
         coverage = np.clip(0.5 - distance, 0, 1)[..., None]
         color = np.array(COLORS[self.color]) / 255
         return (self.background * (1 - coverage) + color * coverage).astype(np.float32)
@@ -80,12 +82,13 @@ def draw_scene(seed: int) -> Scene:
     rng = np.random.default_rng(seed)
     size, color, shape = (str(rng.choice(list(names))) for names in (RADII, COLORS, SHAPES))
     speed, direction = (str(rng.choice(list(names))) for names in (SPEEDS, DIRECTIONS))
+    radius = rng.uniform(*RADII[size])
     travel = np.array(DIRECTIONS[direction]) * SPEEDS[speed] * (FRAMES - 1)
-    margin = RADII[size] + 1
+    margin = radius * EXTENTS[shape] + 1
     low = margin - np.minimum(travel, 0)
     high = SIZE - margin - np.maximum(travel, 0)
     x, y = rng.uniform(low, high)
-    return Scene(size, color, shape, speed, direction, float(x), float(y), _background(rng))
+    return Scene(size, color, shape, speed, direction, float(radius), float(x), float(y), _background(rng))
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
@@ -100,9 +103,9 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     elif kind == "vertical gradient":
         blend = ys
     elif kind == "waves":
-        angle, periods, phase = rng.uniform(0, np.pi), rng.uniform(1, 3), rng.uniform(0, 2 * np.pi)
+        angle, periods, phase = rng.uniform(0, np.pi), rng.uniform(1, 2), rng.uniform(0, 2 * np.pi)
         blend = 0.5 + 0.5 * np.sin(2 * np.pi * periods * (np.cos(angle) * xs + np.sin(angle) * ys) + phase)
     else:
-        cells = rng.integers(2, 5)
-        blend = (np.floor(xs * cells) + np.floor(ys * cells)) % 2
+        x, y, width = rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.8), rng.uniform(0.2, 0.4)
+        blend = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * width**2))
     return first * (1 - blend[..., None]) + second * blend[..., None]

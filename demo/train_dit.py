@@ -7,6 +7,7 @@ import argparse
 import logging
 import math
 import time
+from functools import partial
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,13 +28,19 @@ CAPTION_DROPOUT = 0.1  # for classifier-free guidance
 SHIFT = 5.0  # the sampler's
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention written out: for the 336 tokens of a demo clip twice as fast on a CPU as PyTorch's fused backward."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
 def cached_clips(count: int) -> tuple[Tensor, list[str]]:
     """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once, then read from the cache."""
     path = CACHE / f"latents_{count}.safetensors"
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
     if not path.exists():
-        clips = (torch.from_numpy(scene.render()) for scene in scenes)
-        latents = encode_clips(clips, count).half()
+        latents = encode_clips(scenes).half()
         path.parent.mkdir(exist_ok=True)
         save_file({"latents": latents}, path)
     return load_file(path)["latents"], [scene.caption for scene in scenes]
@@ -67,6 +74,9 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
         for optimizer in optimizers
     ]
+    network = partial(model, attend=attend)
+    if args.compile:
+        network = torch.compile(network)
     started, average = time.monotonic(), None
     for step in range(1, args.steps + 1):
         chosen = torch.randint(args.clips, (args.batch,), generator=generator)
@@ -76,7 +86,7 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
         noise = torch.randn(clean.shape, generator=generator)
         sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=p_async, shift=SHIFT, generator=generator)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = fafm_loss(model, clean, context, noise, sigmas)
+            loss = fafm_loss(network, clean, context, noise, sigmas)
         loss.backward()
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
@@ -98,12 +108,15 @@ def save_base(model: nn.Module) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("base", "lora"))
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--clips", type=int, default=1000)
+    parser.add_argument("--clips", type=int, default=3000)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
+    )
     parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -122,26 +122,36 @@ def psnr(vae: AutoencoderKLWan, seeds: range) -> float:
     return sum(values) / len(values)
 
 
+WHITENING = 0.5
+
+
 @torch.no_grad()
 def normalise_latents(vae: AutoencoderKLWan, video: Tensor) -> None:
-    """Fold an affine map into the outer 1x1x1 convolutions so that Wan's fixed latent statistics fit this VAE.
+    """Fold a linear map into the outer 1x1x1 convolutions, so that the latents suit a small diffusion model.
 
-    Afterwards ``(mu - mean) / std`` with Wan2.1's constants has zero mean in every channel and unit variance over all
-    channels together. One common scale, not one per channel: a silent channel stays silent.
+    Afterwards ``(mu - mean) / std`` with Wan2.1's constants has zero mean in every channel, unit variance over all
+    channels together, and standard deviations along its principal axes that are the old ones to the power of
+    ``1 - WHITENING``. What a weak axis carries, mostly the shape of objects, would otherwise stay below the noise of
+    all but the last step of sampling.
     """
-    mu = vae.encode(video).latent_dist.mean.transpose(0, 1).flatten(1)  # [16, N]
+    mu = vae.encode(video).latent_dist.mean.transpose(0, 1).flatten(1).double()  # [16, N]
     shift = mu.mean(dim=1)
-    scale = (mu - shift[:, None]).square().mean().rsqrt()
-    wan_mean, wan_std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
-    factor = scale * wan_std  # new_mu = (mu - shift) * factor + wan_mean
-    half = factor.numel()
+    variances, axes = torch.linalg.eigh(torch.cov(mu))
+    log.info("standard deviations of the latents: %s", variances.sqrt().flip(0).numpy().round(3))
+    gains = variances.pow(-WHITENING / 2)
+    gains /= (gains.square() * variances).mean().sqrt()
+    wan_mean, wan_std = (torch.tensor(v).double() for v in (vae.config.latents_mean, vae.config.latents_std))
+    matrix = wan_std[:, None] * (axes * gains @ axes.T)  # new mu = matrix (mu - shift) + wan_mean
+    inverse = torch.linalg.inv(matrix)
     quant, post = vae.quant_conv, vae.post_quant_conv
-    quant.weight[:half] *= factor[:, None, None, None, None]
-    quant.bias[:half] = (quant.bias[:half] - shift) * factor + wan_mean
-    quant.bias[half:] += 2 * factor.log()
-    inverse = post.weight / factor[None, :, None, None, None]
-    post.bias += (post.weight.sum(dim=(2, 3, 4)) @ shift) - (inverse.sum(dim=(2, 3, 4)) @ wan_mean)
-    post.weight.copy_(inverse)
+    half = len(matrix)
+    weight, bias = quant.weight[:half].flatten(1).double(), quant.bias[:half].double()
+    quant.weight[:half] = (matrix @ weight).float().view_as(quant.weight[:half])
+    quant.bias[:half] = (matrix @ (bias - shift) + wan_mean).float()
+    quant.bias[half:] += 2 * matrix.diagonal().log().float()  # roughly; the variance is not used after training
+    weight = post.weight.flatten(1).double()
+    post.bias += (weight @ (shift - inverse @ wan_mean)).float()
+    post.weight.copy_((weight @ inverse).float().view_as(post.weight))
 
 
 def save_vae(vae: AutoencoderKLWan, path: Path) -> None:
@@ -152,7 +162,7 @@ def save_vae(vae: AutoencoderKLWan, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=VAE)
-    parser.add_argument("--steps", type=int, default=850)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--dim", type=int, default=8, help="channels of the first level; Wan2.1 has 96")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

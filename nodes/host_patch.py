@@ -20,7 +20,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..pusa_core.sampler import per_frame
-from .host_model import refuse_extra_tokens
+from .host_network import refuse_extra_tokens
 from .host_sampling import check_frames, window_of
 from .latents import check_given, check_samples, noise_levels_of
 

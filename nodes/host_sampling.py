@@ -18,7 +18,7 @@ from torch import Tensor
 from ..pusa_core import euler_sample, start_latents
 from ..pusa_core.sampler import per_frame
 from ..pusa_core.schedule import TIMESTEPS
-from .host_model import refuse_extra_tokens
+from .host_network import refuse_extra_tokens
 
 KEY = "pusa_timesteps"
 

@@ -22,6 +22,18 @@ _T2V_HINT = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 _SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
 """Released text-to-video models by width and number of blocks."""
 
+_OTHERS = {
+    "vace_": "a VACE model",
+    "control_adapter.": "a camera-control model",
+    "casual_audio_encoder.": "a speech-to-video model (S2V)",
+    "audio_proj.": "a HuMo model",
+    "face_adapter.": "an Animate model",
+    "patch_embedding_pose.": "a SCAIL model",
+    "patch_embedding_global.": "a WanDancer model",
+    "img_emb.": "an image-to-video model",
+}
+"""What begins the name of a tensor that only another kind of Wan model has."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -109,19 +121,15 @@ def check_text_to_video(state_dict: Mapping[str, Tensor], source: str) -> None:
     if "head.modulation" not in state_dict or patch is None or patch.ndim != 5:
         raise ValueError(f"{source} is not a Wan video model (first names: {sorted(state_dict)[:3]}); {_T2V_HINT}")
     in_dim = patch.shape[1]
-    if any(name.startswith("vace_") for name in state_dict):
-        kind = "a VACE model"
-    elif "img_emb.proj.0.bias" in state_dict or in_dim == 36:
-        kind = f"an image-to-video model ({in_dim} input channels)"
-    elif in_dim == 48:
-        kind = "the Wan2.2-5B model (48 latent channels), which Pusa was not made for"
-    elif in_dim != 16:
-        kind = f"a Wan model of another kind ({in_dim} input channels)"
-    elif "control_adapter.conv.weight" in state_dict:
-        kind = "a camera-control model"
-    else:
-        return
-    raise ValueError(f"{source} is {kind}; Pusa turns text-to-video models into all the others: {_T2V_HINT}")
+    kind = next((kind for mark, kind in _OTHERS.items() if any(name.startswith(mark) for name in state_dict)), None)
+    if kind is None and in_dim != 16:
+        known = {
+            36: "an image-to-video model (36 input channels)",
+            48: "the Wan2.2-5B model (48 latent channels), which Pusa was not made for",
+        }
+        kind = known.get(in_dim, f"a Wan model of another kind ({in_dim} input channels)")
+    if kind is not None:
+        raise ValueError(f"{source} is {kind}; Pusa turns text-to-video models into all the others: {_T2V_HINT}")
 
 
 def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> Checkpoint:

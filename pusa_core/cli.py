@@ -20,6 +20,8 @@ from .keyframes import latent_length
 from .lora import Lora, load_lora, match_lora, merge_lora
 from .media import contact_sheet, read_frames, resize_cover, write_video
 from .pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from .schedule import parse_noise_levels
+from .tasks import TASKS, read_task, usage
 
 if TYPE_CHECKING:
     from .vae import WanVae
@@ -71,7 +73,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--negative", default="", help="what to avoid (used when cfg is not 1)")
     add("--out", type=Path, required=True, help="the MP4 to write; a contact sheet .png is written beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
-    add(
+    given = generate.add_mutually_exclusive_group()
+    given.add_argument(
+        "--task",
+        nargs="+",
+        metavar=("NAME", "FILE"),
+        help="what to make, and the pictures and clips that are given for it:\n" + usage(),
+    )
+    given.add_argument(
         "--keyframe",
         type=keyframe_argument,
         action="append",
@@ -81,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
         "the first 1) where it begins;\nnegative: where it ends, -1 being the last.\n"
         "NOISE: 0 keeps it as it is (default), 0.2 to 0.7 lets it change with the rest.",
     )
+    add("--noise-levels", help='of given latent frames, such as "0:0.3, -1:0.7" or a ramp "0-3:0..0.5"')
     add(
         "--size",
         type=size_argument,
@@ -173,6 +183,8 @@ def check_files(args: argparse.Namespace) -> None:
 def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int, int]]:
     """The keyframes in the video's size, and that size."""
     clips = [(position, read_frames(file), noise) for position, file, noise in args.keyframe]
+    if args.task:
+        clips = [(place.position, frames, 0.0) for place, frames in read_task(*args.task)]
     if args.size is not None:
         width, height = args.size
     elif clips:
@@ -185,8 +197,11 @@ def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int,
 
 def run_generate(args: argparse.Namespace) -> None:
     check_files(args)
-    latent_length(args.frames)
     keyframes, (width, height) = read_keyframes(args)
+    levels = args.noise_levels
+    if levels is None:
+        levels = TASKS[args.task[0]].noise_levels if args.task else ""
+    parse_noise_levels(levels, latent_length(args.frames))
     settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
 
     loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
@@ -197,7 +212,7 @@ def run_generate(args: argparse.Namespace) -> None:
     dtype = DTYPES[args.dtype or ("fp32" if args.device == "cpu" else "bf16")]
     context, negative = encode_prompts(args, dtype)
     vae = load_vae(args)
-    given = encode_keyframes(vae, keyframes, settings)
+    given = encode_keyframes(vae, keyframes, settings, levels)
     model = files.build(args.device, dtype)
     low = low_files.build(args.device, dtype) if low_files else None
     with tqdm(total=settings.steps, desc="sampling", unit="step") as bar:
@@ -215,7 +230,7 @@ def join_negative_positions(arguments: list[str]) -> list[str]:
     """``--keyframe -1=end.png`` in one piece: argparse takes a value that begins with - for an option."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] == "--keyframe" and argument.startswith("-"):
+        if joined and joined[-1] in ("--keyframe", "--noise-levels") and argument.startswith("-"):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

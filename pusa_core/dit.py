@@ -6,6 +6,7 @@ the released network is that a timestep may be a vector: frame ``f`` is modulate
 token.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from .attention import Attention, attention
 from .config import WanConfig
-from .rope import apply_rope, rope_table
+from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
 
@@ -143,7 +144,16 @@ class WanModel(nn.Module):
         )
         self.head = WanHead(config, operations=operations, **factory)
 
-    def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, *, attend: Attention = attention) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        *,
+        attend: Attention = attention,
+        blocks: Iterable[Callable[..., Tensor]] | None = None,
+        rope_axes: Axes = PLAIN,
+    ) -> Tensor:
         """Predict the velocity (noise minus clean latents).
 
         Args:
@@ -152,6 +162,8 @@ class WanModel(nn.Module):
                 entries give the bits of the scalar.
             context: text embedding ``[B, L, text_dim]``; padding positions are zero and take part.
             attend: attention kernel.
+            blocks: what to call in place of the model's blocks, each like :meth:`WanBlock.forward`.
+            rope_axes: scale and shift of the positions of frames, rows and columns.
 
         Returns:
             Velocity like ``latents``.
@@ -166,8 +178,8 @@ class WanModel(nn.Module):
         time = self.time_embedding(sinusoidal_embedding(timestep, self.config.freq_dim).to(x.dtype))  # [B, F, D]
         block_time = self.time_projection(time).unflatten(-1, (6, -1))  # [B, F, 6, D]
         context = self.text_embedding(context)
-        rope = rope_table(self.config.head_dim, grid, x.device)
-        for block in self.blocks:
+        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes)
+        for block in self.blocks if blocks is None else blocks:
             x = block(x, block_time, context, rope, attend)
         return self._unpatchify(self.head(x, time), grid)
 

@@ -1,7 +1,7 @@
 """Prompt and keyframes -> video, without ComfyUI."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from .dit import WanModel
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
 from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
-from .schedule import flow_sigmas, sigma_table, switch_step
+from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
 
 EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
 LATENT_CHANNELS = 16
@@ -55,11 +55,14 @@ class Settings:
         flow_sigmas(self.steps, self.shift)
 
 
-def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings) -> Given:
+def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings, noise_levels: str = "") -> Given:
     """Encode keyframes and place them among the frames to be generated.
 
+    ``noise_levels``: what to change of their noise levels, as text (:func:`pusa_core.parse_noise_levels`).
+
     Raises:
-        ValueError: a keyframe of another size, one that does not fit, or two on the same latent frame.
+        ValueError: a keyframe of another size, one that does not fit, two on the same latent frame, or a noise level
+            below 1 for a frame that is not given.
     """
     latent_frames = latent_length(settings.frames)
     size = (1, LATENT_CHANNELS, latent_frames, settings.height // VAE_STRIDE, settings.width // VAE_STRIDE)
@@ -74,7 +77,20 @@ def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings
         start = clip_start(length, keyframe.position, latent_frames)
         frames, drop = lead_in(keyframe.frames, start, from_end=keyframe.position < 0)
         given = given.place(vae.encode(frames)[:, :, drop:], start, keyframe.noise_level)
-    return given
+    return replace(given, noise_levels=changed_levels(given.noise_levels, noise_levels))
+
+
+def changed_levels(levels: Tensor, text: str) -> Tensor:
+    """Noise levels ``[F]``, 1 where nothing is given, with those that ``text`` names in place of the old ones."""
+    changed = levels.clone()
+    for frame, level in named_noise_levels(text, len(levels)).items():
+        if level < 1 and levels[frame] == 1:
+            raise ValueError(
+                f"the noise level of latent frame {frame} is set to {level:g}, but no keyframe is there; give one, or "
+                f"leave its level at 1"
+            )
+        changed[frame] = level
+    return changed
 
 
 def generate_latents(

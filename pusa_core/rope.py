@@ -6,15 +6,20 @@ import torch
 from torch import Tensor
 
 THETA = 10000.0
+Axes = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+PLAIN: Axes = ((1.0, 0.0), (1.0, 0.0), (1.0, 0.0))
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)  # a table cached by an inference run must still be usable in training
-def rope_table(head_dim: int, grid: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor]:
+def rope_table(
+    head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes = PLAIN
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines ``[N, 1, head_dim // 2]`` (fp32) for the tokens of a grid (frames, rows, columns).
 
     The pairs of a head are split over the axes as in the released Wan models: two sixths of ``head_dim`` for rows, as
     much for columns, the rest for frames (44 / 42 / 42 of 128). Angles are computed in float64, once per shape.
+    ``axes``: a scale and a shift of the positions on each axis.
     """
     columns = 2 * (head_dim // 6)
     angles = []
@@ -22,7 +27,8 @@ def rope_table(head_dim: int, grid: tuple[int, int, int], device: torch.device) 
         frequencies = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
         shape = [1, 1, 1, -1]
         shape[axis] = length
-        angle = torch.outer(torch.arange(length, dtype=torch.float64), frequencies)
+        scale, shift = axes[axis]
+        angle = torch.outer(torch.arange(length, dtype=torch.float64) * scale + shift, frequencies)
         angles.append(angle.view(shape).expand(*grid, -1))
     table = torch.cat(angles, dim=-1).reshape(-1, 1, head_dim // 2)
     return table.cos().float().to(device), table.sin().float().to(device)

@@ -39,10 +39,14 @@ class WanVae:
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
-        """``[T, H, W, 3]`` in 0..1 -> normalised latents, fp32 (the mean of the posterior, as in Wan)."""
-        if len(frames) % 4 != 1:
-            raise ValueError(f"{len(frames)} frames; the VAE encodes 4 n + 1")
-        video = frames.permute(3, 0, 1, 2)[None].to(self.model.device, self.model.dtype) * 2 - 1
+        """``[T, H, W, 3]`` or ``[B, T, H, W, 3]`` in 0..1 -> normalised latents ``[B, 16, F, h, w]``, fp32.
+
+        The mean of the posterior, as in Wan.
+        """
+        if frames.shape[-4] % 4 != 1:
+            raise ValueError(f"{frames.shape[-4]} frames; the VAE encodes 4 n + 1")
+        clips = frames if frames.ndim == 5 else frames[None]
+        video = clips.permute(0, 4, 1, 2, 3).to(self.model.device, self.model.dtype) * 2 - 1
         return (self.model.encode(video).latent_dist.mean.float() - self.mean) / self.std
 
     @torch.no_grad()

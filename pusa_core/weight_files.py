@@ -70,6 +70,7 @@ def check_file(path: str | PathLike) -> None:
         if kind is None:
             raise FileNotFoundError(f"no such file: {path}")
         raise ValueError(f"{path} {kind}; pick a .safetensors or .pt file")
+    _check_gguf(path)
     try:
         if is_pickled(path):
             _check_pickled(path)
@@ -80,6 +81,16 @@ def check_file(path: str | PathLike) -> None:
                 raise ValueError(f"its header should be {header} bytes long")
     except (ValueError, IndexError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_gguf(path: Path) -> None:
+    """Refuse a GGUF file, whatever its name says."""
+    with path.open("rb") as file:
+        if file.read(4) == b"GGUF":
+            raise ValueError(
+                f"{path} is a GGUF file; in ComfyUI load it with Unet Loader (GGUF) of the pack ComfyUI-GGUF and "
+                f"connect its MODEL to Pusa Sampler or Pusa Patch Model; elsewhere pick a .safetensors file"
+            )
 
 
 def _check_pickled(path: Path) -> None:

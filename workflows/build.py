@@ -92,7 +92,7 @@ def add_sampling(graph: Graph, vae: Slot, steps: int = 10, cfg: float = 3.0, **l
 
 
 def demo_frames(graph: Graph, task: Task, given: Given) -> int:
-    if given == Given(given.title, 0, 1, given.position, given.file):
+    if (given.first, given.length) == (0, 1):
         return graph.add("PusaDemoImage", 1, seed=task.seed)
     return graph.add("PusaDemoClip", 1, given.title, seed=task.seed, first=given.first, length=given.length)
 
@@ -165,7 +165,7 @@ def demo_note(task: Task) -> str:
         f"Everything here comes with the pack: press **Run**. {task.summary}",
         [
             "The demo model knows 81 frames of 64 x 64 pixels and prompts like `a [small|large] "
-            "[red|green|blue|yellow|magenta|cyan] [circle|square] moves [slowly|quickly] [left|right|up|down]`."
+            "[red|green|blue|yellow|magenta|cyan] [square|diamond] moves [slowly|quickly] [left|right|up|down]`."
         ],
         knobs,
         f"**With a real model**: the same graph is in `{task.name}.json`.",

@@ -18,7 +18,7 @@ def parts(model_name: str = DIT, lora_name: str = "none", strength: float = 1.4)
     return {
         "model": node("PusaLoad", model_name=model_name, lora_name=lora_name, lora_strength=strength),
         "demo": node("PusaDemoLoader"),
-        "positive": node("CLIPTextEncode", clip=["demo", 0], text="a small red circle moves slowly left"),
+        "positive": node("CLIPTextEncode", clip=["demo", 0], text="a small red square moves slowly left"),
         "negative": node("CLIPTextEncode", clip=["demo", 0], text=""),
         "picture": picture(0),
         "other_picture": picture(1),
@@ -54,6 +54,23 @@ def sampler(latent: str, **changes: Any) -> dict[str, Any]:
     return node("PusaSampler", **{**inputs, **changes})
 
 
+def ksampler(model: str, latent: str, /, **changes: Any) -> dict[str, Any]:
+    """ComfyUI's own sampler, set to do what :func:`sampler` does if the model has shift 5."""
+    inputs = {
+        "model": [model, 0],
+        "positive": ["positive", 0],
+        "negative": ["negative", 0],
+        "latent_image": [latent, 0],
+        "seed": 7,
+        "steps": 4,
+        "cfg": 3.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "denoise": 1.0,
+    }
+    return node("KSampler", **{**inputs, **changes})
+
+
 def text_to_video(**changes: Any) -> Graph:
     return {**parts(), "video": sampler("empty", **changes)}
 
@@ -82,3 +99,37 @@ CONTEXT_WINDOWS = node(
     retain_first_frame=False,
     split_conds_to_windows=False,
 )
+
+CHANGES = {
+    "context windows": CONTEXT_WINDOWS,
+    "step cache": node(
+        "EasyCache", model=["model", 0], reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False
+    ),
+    "guidance": node("RescaleCFG", model=["model", 0], multiplier=1.0),
+    "skipped layers": node(
+        "SkipLayerGuidanceDiT",
+        model=["model", 0],
+        double_layers="1",
+        single_layers="",
+        scale=3.0,
+        start_percent=0.0,
+        end_percent=1.0,
+        rescaling_scale=0.0,
+    ),
+    "skipped layers, negative only": node(
+        "SkipLayerGuidanceDiTSimple",
+        model=["model", 0],
+        double_layers="0",
+        single_layers="",
+        start_percent=0.0,
+        end_percent=1.0,
+    ),
+    "positions": node(
+        "ScaleROPE",
+        model=["model", 0],
+        **{f"scale_{axis}": scale for axis, scale in zip("xyt", (0.5, 0.7, 0.4), strict=True)},
+        **{f"shift_{axis}": shift for axis, shift in zip("xyt", (1.0, 2.0, 3.0), strict=True)},
+    ),
+    "second LoRA": node("LoraLoaderModelOnly", model=["model", 0], lora_name=LORA, strength_model=-0.7),
+}
+"""Core nodes that change what a MODEL computes."""

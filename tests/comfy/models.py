@@ -1,6 +1,5 @@
 """Small model files for the server under test."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,10 +36,6 @@ def write_models(models: Path) -> None:
     save_file(dit, dits / DIT)
     save_file({f"diffusion_model.{name}": value for name, value in dit.items()}, dits / "test_prefixed.safetensors")
     save_lora(lora, loras / LORA)
-    wide = torch.zeros(CONFIG.dim, 36, 1, 2, 2)
-    save_file({**dit, "patch_embedding.weight": wide}, dits / "bad_image_to_video.safetensors")
-    save_file(WanModel(replace(CONFIG, in_dim=48, out_dim=48)).state_dict(), dits / "bad_5b.safetensors")
-    save_file({**dit, "vace_patch_embedding.weight": wide.clone()}, dits / "bad_vace.safetensors")
     save_file({"conv.weight": torch.zeros(4, 4)}, dits / "bad_not_wan.safetensors")
     (dits / "bad_truncated.safetensors").write_bytes((dits / DIT).read_bytes()[:100_000])
     (dits / "bad_text.safetensors").write_text("this is not a safetensors file, it is a text")

@@ -28,7 +28,7 @@ frame_mask = importlib.import_module("pack.nodes.frame_mask")
 keyframes = importlib.import_module("pack.nodes.encode_keyframes")
 patch = importlib.import_module("pack.nodes.host_patch")
 sampler = importlib.import_module("pack.nodes.sampler")
-host_model = importlib.import_module("pack.nodes.host_model")
+host_network = importlib.import_module("pack.nodes.host_network")
 
 GOLDENS = PACK / "tests" / "goldens"
 TEXT_DIM = (
@@ -56,7 +56,7 @@ def make_model(name: str, ours: bool, truncate: bool) -> Any:
     model = made.get_model({}, "")
     model.diffusion_model.load_state_dict(weights)
     if ours:
-        model.diffusion_model = host_model.adopt(model.diffusion_model)
+        model.diffusion_model = host_network.adopt(model.diffusion_model)
     if truncate:
         network = model.diffusion_model
         forward = network._forward

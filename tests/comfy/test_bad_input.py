@@ -37,26 +37,17 @@ def with_latent(**latent: dict) -> Graph:
     return parts() | latent | {"video": sampler(list(latent)[-1])}
 
 
-def native(name: str) -> Graph:
-    return text_to_video() | {"model": node("UNETLoader", unet_name=name, weight_dtype="default")}
-
-
 def loaded(name: str) -> dict:
     return node("LoadLatent", latent=name)
 
 
 RUNS: list[tuple[Graph, str]] = [
-    (bad_model("bad_image_to_video.safetensors"), "is an image-to-video model (36 input channels)"),
-    (bad_model("bad_vace.safetensors"), "is a VACE model"),
     (bad_model("bad_not_wan.safetensors"), "is not a Wan video model"),
     (bad_model("bad_truncated.safetensors"), "cannot be read as a weight file"),
     (bad_model("bad_text.safetensors"), "cannot be read as a weight file"),
     (bad_lora("bad_other_names.safetensors"), "no layer of the LoRA exists in the model"),
     (bad_lora("bad_other_size.safetensors"), "made for a model of another size"),
     (bad_lora("bad_no_lora.safetensors"), "holds no LoRA of a known form"),
-    (native("bad_image_to_video.safetensors"), "model is WAN21 (Wan t2v, 36 input channels"),
-    (native("bad_5b.safetensors"), "model is WAN22 (Wan t2v, 48 input channels"),
-    (bad_model("bad_5b.safetensors"), "is the Wan2.2-5B model"),
     (with_latent(file=loaded("nan.latent")), "latent contains NaN"),
     (with_latent(file=loaded("wan22_5b.latent")), "latent has shape [1, 48, 3, 4, 4]"),
     (with_latent(file=loaded("odd.latent")), "latent is for a video of 40 x 32 pixels"),

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from demo.paths import DIT
-from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, merge_lora
+from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, load_lora, merge_lora
 from pusa_core.checkpoints import expected_shapes, parse_checkpoint, read_checkpoint
 from tests.conftest import max_error
 from tests.core.forms import FORMS, QUANTISED, diffusers_name, write
+from tests.core.gguf_files import write_gguf
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,14 @@ def test_a_malformed_header_is_refused(weights, tmp_path, text):
     save_file(weights, tmp_path / "x.safetensors", metadata={"_quantization_metadata": text})
     with pytest.raises(ValueError, match=r"x\.safetensors: its _quantization_metadata cannot be understood"):
         load_checkpoint(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("name", ["wan.gguf", "renamed.safetensors", "renamed.pt"])
+@pytest.mark.parametrize("load", [load_checkpoint, load_lora])
+def test_a_gguf_file_is_refused_with_the_loader_for_it(weights, tmp_path, name, load):
+    write_gguf(weights, "Q8_0", tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is a GGUF file; .* Unet Loader \\(GGUF\\) of the pack ComfyUI-GGUF"):
+        load(tmp_path / name)
 
 
 def write_shards(weights, folder, names):

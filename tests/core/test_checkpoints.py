@@ -47,6 +47,10 @@ def test_pt_files_load_without_running_code(golden, tmp_path):
         ({"patch_embedding.weight": torch.zeros(96, 48, 1, 2, 2)}, "5B"),
         ({"vace_patch_embedding.weight": torch.zeros(1)}, "VACE"),
         ({"img_emb.proj.0.bias": torch.zeros(1)}, "image-to-video"),
+        ({"control_adapter.conv.weight": torch.zeros(1), "img_emb.proj.0.bias": torch.zeros(1)}, "camera-control"),
+        ({"casual_audio_encoder.encoder.final_linear.weight": torch.zeros(1)}, "speech-to-video"),
+        ({"audio_proj.audio_proj_glob_1.layer.bias": torch.zeros(1)}, "HuMo"),
+        ({"face_adapter.fuser_blocks.0.k_norm.weight": torch.zeros(1)}, "Animate"),
     ],
 )
 def test_other_wan_models_are_refused_by_name(golden, tmp_path, change, message):

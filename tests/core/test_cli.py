@@ -1,5 +1,8 @@
 """``python -m pusa_core generate``: what it makes and what it refuses."""
 
+import re
+import shlex
+
 import av
 import numpy as np
 import pytest
@@ -8,10 +11,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from demo.clips import draw_scene
+from demo.comfyui import PACK
+from demo.inputs import write_inputs
 from demo.paths import VAE
-from pusa_core import Lora, LoraLayer, save_lora
-from pusa_core.cli import main
+from pusa_core import Lora, LoraLayer, save_lora, tasks
+from pusa_core.cli import build_parser, main
 from pusa_core.media import read_frames
+from pusa_core.pipeline import Keyframe, Settings, encode_keyframes
+from pusa_core.tasks import TASKS
 from pusa_core.vae import WanVae
 from tests.conftest import GOLDENS
 
@@ -26,7 +33,7 @@ def picture(tmp_path):
 
 
 def generate(tmp_path, *arguments):
-    main(["generate", "--prompt", "a small red circle", "--out", str(tmp_path / "out.mp4"), *map(str, arguments)])
+    main(["generate", "--prompt", "a small red square", "--out", str(tmp_path / "out.mp4"), *map(str, arguments)])
 
 
 def frames_of(path):
@@ -51,6 +58,80 @@ def test_a_clip_can_end_the_video(tmp_path, picture):
     assert len(frames_of(tmp_path / "two.mp4")) == 17
 
 
+README = (PACK / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python -m pusa_core (generate --task .+\w)$", README, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder, 3)
+    return folder
+
+
+def test_the_readme_shows_wan22_in_4_steps():
+    commands = re.findall(r"^python -m pusa_core (generate .+)$", README.replace("\\\n", ""), re.MULTILINE)
+    (text,) = (command for command in commands if "--checkpoint-low" in command)
+    args = build_parser().parse_args(shlex.split(text))
+    assert (args.steps, args.cfg, args.task, args.noise_levels) == (4, 1, ["image_to_video", "start.png"], "0:0.2")
+    assert [[strength for _, strength in loras] for loras in (args.lora, args.lora_low)] == [[1.5, 1], [1.4, 1]]
+    assert all("high" in str(file) for file in (args.checkpoint, *(file for file, _ in args.lora)))
+    assert all("low" in str(file) for file in (args.checkpoint_low, *(file for file, _ in args.lora_low)))
+
+
+def test_the_readme_shows_every_task():
+    assert [shlex.split(command)[2] for command in COMMANDS] == list(TASKS)
+    workflows = {path.stem for path in (PACK / "workflows").glob("*.json")}
+    assert set(TASKS) <= workflows
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=list(TASKS))
+def test_the_commands_of_the_readme_run(inputs, tmp_path, monkeypatch, command):
+    """As they are written, but in one step and without guidance."""
+    monkeypatch.chdir(inputs)
+    arguments = shlex.split(command)
+    out = arguments[arguments.index("--out") + 1]
+    main([*arguments, "--steps", "1", "--cfg", "1"])
+    assert len(frames_of(inputs / out)) == 81
+    assert (inputs / out).with_suffix(".png").exists()
+
+
+class Identity:
+    """In place of a VAE: a latent is the first pixel of the last pixel frame that it holds, 16 times."""
+
+    def encode(self, frames):
+        return frames[::4, :1, :1, :1].permute(3, 0, 1, 2)[None].expand(1, 16, -1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "files", "given", "levels"),
+    [
+        ("text_to_video", [], {}, {}),
+        ("image_to_video", ["start"], {0: 0}, {}),
+        ("start_end", ["start", "end"], {0: 0, 20: 80}, {}),
+        ("start_end_noise", ["start", "end"], {0: 0, 20: 80}, {0: 0.3, 20: 0.7}),
+        ("three_keyframes", ["start", "middle", "end"], {0: 0, 10: 40, 20: 80}, {}),
+        ("completion", ["clip", "clip"], {0: 72, 1: 76, 2: 80, 18: 3, 19: 7, 20: 11}, {}),
+        ("extension_13", ["clip"], {0: 68, 1: 72, 2: 76, 3: 80}, {}),
+        ("extension_41", ["clip"], {frame: 40 + 4 * frame for frame in range(11)}, {}),
+        ("video_to_video", ["clip"], {frame: 4 * frame for frame in range(21)}, {0: 0.3, 20: 0.3}),
+    ],
+)
+def test_a_task_places_the_right_frames(monkeypatch, task, files, given, levels):
+    """``given``: by latent frame, the number of the user's pixel frame that it holds."""
+    # every frame has its own colour
+    clip = torch.arange(81.0).view(81, 1, 1, 1).expand(81, 16, 16, 3)
+    pictures = {"clip": clip, "start": clip[:1], "middle": clip[40:41], "end": clip[80:]}
+    monkeypatch.setattr(tasks, "read_frames", pictures.__getitem__)
+    keyframes = [Keyframe(frames, place.position) for place, frames in tasks.read_task(task, *files)]
+    result = encode_keyframes(Identity(), keyframes, Settings(16, 16), TASKS[task].noise_levels)
+    expected = [given.get(frame, 0) for frame in range(21)]
+    assert result.latents[0, 0, :, 0, 0].tolist() == expected
+    generated = {frame: 1.0 for frame in range(21) if frame not in given or task == "video_to_video"}
+    wanted = {**dict.fromkeys(given, 0.0), **generated, **levels}
+    assert result.noise_levels.tolist() == pytest.approx([wanted[frame] for frame in range(21)])
+
+
 def test_an_existing_file_is_never_overwritten_silently(tmp_path):
     (tmp_path / "out.mp4").write_text("mine")
     with pytest.raises(SystemExit, match=r"out\.mp4 exists"):
@@ -73,6 +154,15 @@ def test_an_existing_file_is_never_overwritten_silently(tmp_path):
         (["--lora", "{vae}"], "holds no LoRA"),
         (["--vae", "{dit}"], "not a Wan2.1 VAE"),
         (["--keyframe", "0={text}"], "cannot be read as a video"),
+        (["--task", "image_to_image", "{picture}"], 'no task "image_to_image"; choose one of text_to_video, image_to'),
+        (["--task", "start_end", "{picture}"], r"takes 2 files \(first frame, last frame\); 1 are given"),
+        (["--task", "extension_13", "{picture}"], "takes 13 frames for frames to continue; .*first.png has 1"),
+        (["--task", "start_end", "{picture}", "gone.png"], "no such file: gone.png"),
+        (["--task", "image_to_video", "{picture}", "--noise-levels", "0=0.3"], "is not FRAME:LEVEL"),
+        (
+            ["--task", "image_to_video", "{picture}", "--noise-levels", "-1:0.3"],
+            "frame 20 is set to 0.3, but no keyframe",
+        ),
     ],
 )
 def test_bad_input_is_refused_with_the_fix(tmp_path, picture, arguments, message):

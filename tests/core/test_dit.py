@@ -61,6 +61,14 @@ def test_time_embedding_matches_the_reference(tiny_model, forward):
     assert max_error(tiny_model().time_embedding(sinusoid), forward["v_mixed.time_embedding"]) < TOLERANCE
 
 
+def test_positions_can_be_shifted_but_only_their_distances_matter(tiny_model):
+    model, latents, context = tiny_model(), torch.randn(1, 16, 3, 4, 10), torch.randn(1, 4, 64)
+    arguments = latents, torch.tensor([500.0]), context
+    plain = model(*arguments)
+    assert max_error(model(*arguments, rope_axes=((1.0, 3.0), (1.0, -2.0), (1.0, 7.5))), plain) < TOLERANCE
+    assert max_error(model(*arguments, rope_axes=((0.5, 0.0), (1.0, 0.0), (1.0, 0.0))), plain) > 1e-3
+
+
 def test_config_is_read_from_the_weights(golden):
     config = WanConfig.from_state_dict(golden("dit_tiny"), num_heads=4)
     assert config == WanConfig(dim=96, ffn_dim=192, num_heads=4, num_layers=3, text_dim=64)

@@ -1,0 +1,85 @@
+"""Models that are not Wan text-to-video are refused by name, however they are loaded."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.comfy_client import ComfyClient, Graph, RunFailed
+from demo.comfyui import python_of
+
+from .graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
+
+FIX = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
+WHAT = {
+    "vace": "is a VACE model",
+    "camera": "is a camera-control model",
+    "camera22": "is a camera-control model",
+    "i2v": "is an image-to-video model",
+    "i2v22": "is an image-to-video model (36 input channels)",
+    "ti2v_5b": "is the Wan2.2-5B model (48 latent channels)",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other_models(comfyui: Path, server_base: Path) -> None:
+    """Small files of the refused models, among the models of the server."""
+    script, folder = Path(__file__).with_name("write_other_models.py"), server_base / "models" / "diffusion_models"
+    command = [python_of(comfyui), str(script), str(folder)]
+    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def native(name: str) -> dict[str, Any]:
+    return node("UNETLoader", unet_name=f"other_{name}.safetensors", weight_dtype="default")
+
+
+def patched(name: str) -> Graph:
+    """Core KSampler behind Pusa Patch Model."""
+    graph = parts() | {
+        "model": native(name),
+        "start": keyframe(),
+        "patched": node("PusaPatchModel", model=["model", 0]),
+    }
+    return graph | {"video": ksampler("patched", "start")}
+
+
+def as_low_noise_model(name: str) -> Graph:
+    graph = image_to_video(model_low=["low", 0])
+    return graph | {"low": native(name)}
+
+
+NODES = {
+    "Pusa Sampler": lambda name: image_to_video() | {"model": native(name)},
+    "Pusa Sampler, text to video": lambda name: text_to_video() | {"model": native(name)},
+    "Pusa Sampler, model_low": as_low_noise_model,
+    "Pusa Patch Model": patched,
+    "Pusa Load": lambda name: image_to_video() | {"model": parts(f"other_{name}.safetensors")["model"]},
+}
+
+
+@pytest.mark.parametrize("where", NODES)
+@pytest.mark.parametrize("name", WHAT)
+def test_another_wan_model_is_refused_by_name_with_the_fix(comfy: ComfyClient, name: str, where: str) -> None:
+    with pytest.raises(RunFailed) as failed:
+        comfy.latent(NODES[where](name), "video")
+    assert f"{WHAT[name]}" in str(failed.value) and FIX in str(failed.value)
+    expected = {"Pusa Load": f"other_{name}.safetensors is", "Pusa Sampler, model_low": "model_low is"}
+    assert expected.get(where, "model is") in str(failed.value)
+
+
+@pytest.mark.parametrize("where", ["Pusa Sampler", "Pusa Patch Model"])
+def test_another_architecture_is_refused_by_name(comfy: ComfyClient, where: str) -> None:
+    message = "model is SD3, not a Wan model; Pusa works with Wan2.1 or Wan2.2-14B text-to-video models"
+    with pytest.raises(RunFailed, match=re.escape(message)):
+        comfy.latent(NODES[where]("sd3"), "video")
+
+
+def test_a_model_that_is_no_rectified_flow_is_refused(comfy: ComfyClient) -> None:
+    sampling = node("ModelSamplingDiscrete", model=["loaded", 0], sampling="v_prediction", zsnr=False)
+    graph = image_to_video()
+    graph |= {"loaded": graph["model"], "model": sampling}
+    with pytest.raises(RunFailed, match="model has a model sampling that is not a rectified flow; remove the node"):
+        comfy.latent(graph, "video")
