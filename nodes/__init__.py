@@ -5,12 +5,13 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
-from .demo import PusaDemoClip, PusaDemoImage, PusaDemoLoader
+from .demo import PusaDemoClip, PusaDemoDataset, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
 from .patch_model import PusaPatchModel
 from .sampler import PusaSampler
+from .train_lora import PusaTrainLora
 
 DEMO_MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 
@@ -32,4 +33,6 @@ class PusaExtension(ComfyExtension):
             PusaDemoLoader,
             PusaDemoImage,
             PusaDemoClip,
+            PusaTrainLora,
+            PusaDemoDataset,
         ]
