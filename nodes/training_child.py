@@ -23,6 +23,8 @@ def import_pack() -> None:
 
 def import_encoders(device: str) -> Any:
     """``host_encoders``, and with it ComfyUI, which takes seconds: only once something must be encoded."""
+    # before anything else: some versions put their own comfy/ on the path, where another module is called utils
+    importlib.import_module("utils.extra_config")
     from comfy.cli_args import args
 
     args.cpu = device == "cpu"

@@ -17,6 +17,7 @@ from demo.comfyui import find_comfyui, make_base, running_server
 
 from .build import HERE
 from .tasks import TASKS, WAN22
+from .training import TRAIN
 
 SIDE, GAP = 190, 4  # of a frame, pixels
 
@@ -40,7 +41,7 @@ def main() -> None:
         make_base(base := Path(folder) / "base")
         with running_server(comfyui, base) as url:
             client = ComfyClient(url)
-            for task in TASKS:
+            for task in (*TASKS, TRAIN):
                 graph = json.loads((HERE / "api" / f"demo_{task.name}.json").read_text())
                 save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
                 image = thumbnail(client.file(client.run(graph)[save]["images"][0]))

@@ -11,7 +11,7 @@ TRAIN = Task(
     "A LoRA is trained on a folder of clips, then the video that starts with the given picture is made with it.",
     given=(FIRST,),
     knobs=(
-        "*Pusa Train LoRA*: `dataset` is a folder of clips with captions (`clip.mp4` and `clip.txt`) in ComfyUI's input "
+        "*Pusa Train LoRA*: `dataset` is a folder of clips with captions (`clip.mp4`, `clip.txt`) in ComfyUI's input "
         "folder. `steps`, `rank`, `learning_rate`; another training needs another `output_name`. Interrupt saves, and "
         "Run goes on from there. The plot shows the loss.",
         LEVELS + "`0:0` keeps the picture as it is.",

@@ -1,0 +1,130 @@
+"""Pusa Train LoRA in a real server: from clips to a LoRA that the next node loads."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from demo.comfy_client import ComfyClient, Graph, RunFailed
+from demo.comfyui import PACK
+
+STEPS = 4
+
+
+def training(**changes: Any) -> Graph:
+    """The demo's graph up to the training, short, without samples, its LoRA loaded and its plot kept."""
+    whole = json.loads((PACK / "workflows" / "api" / "demo_train_lora.json").read_text())
+    kept = ("PusaDemoDataset", "PusaTrainLora", "PusaLoad")
+    graph = {key: node for key, node in whole.items() if node["class_type"] in kept}
+    for node in graph.values():
+        if node["class_type"] == "PusaDemoDataset":
+            node["inputs"]["clips"] = 2
+        if node["class_type"] == "PusaTrainLora":
+            inputs = {"steps": STEPS, "save_every": 2, "sample_every": 0, "sample_prompt": "", "batch": 1, "rank": 4}
+            node["inputs"] |= inputs | changes
+            del node["inputs"]["sample_image"]
+    return graph
+
+
+def key_of(graph: Graph, kind: str) -> str:
+    return next(key for key, node in graph.items() if node["class_type"] == kind)
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def checkpoints(base: Path, name: str) -> list[str]:
+    return sorted(path.name for path in (base / "output" / "pusa_training" / name / "checkpoints").glob("step_*"))
+
+
+def child() -> int | None:
+    """Process id of the training command."""
+    found = subprocess.run(["pgrep", "-f", "training_child.py"], capture_output=True, text=True)
+    return int(found.stdout.split()[0]) if found.stdout else None
+
+
+def status(comfy: ComfyClient, prompt: str) -> str:
+    entry = comfy.get_json(f"/history/{prompt}").get(prompt)
+    return entry["status"]["status_str"] if entry else ""
+
+
+def test_the_lora_is_trained_registered_and_loaded_in_one_graph(comfy: ComfyClient, server_base: Path) -> None:
+    graph = training(output_name="whole", sample_every=STEPS, sample_prompt="a small red square moves slowly left")
+    graph["show"] = {"class_type": "PreviewAny", "inputs": {"source": [key_of(graph, "PusaLoad"), 1]}}
+    outputs = comfy.run(graph)
+    plot = comfy.file(outputs[key_of(graph, "PusaTrainLora")]["images"][0])
+    assert min(Image.open(io.BytesIO(plot)).size) > 100
+    assert "whole.safetensors" in comfy.get_json("/models/loras")
+    assert "rank 4" in outputs["show"]["text"][0]
+    assert len(checkpoints(server_base, "whole")) == 2
+    samples = server_base / "output" / "pusa_training" / "whole" / "samples"
+    assert {path.suffix for path in samples.iterdir()} == {".png", ".mp4"}
+
+
+def test_interrupt_stops_within_two_seconds_and_the_next_run_goes_on(comfy: ComfyClient, server_base: Path) -> None:
+    graph = training(output_name="interrupted", steps=100_000, save_every=0)
+    metrics = server_base / "output" / "pusa_training" / "interrupted" / "metrics.csv"
+    prompt = comfy.queue(graph)
+    wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3)
+    started = time.monotonic()
+    assert prompt in str(comfy.get_json("/queue"))  # the server answers meanwhile
+    assert time.monotonic() - started < 1
+    started = time.monotonic()
+    comfy.post("/interrupt", {})
+    wait_for(lambda: status(comfy, prompt))
+    wait_for(lambda: child() is None)
+    assert time.monotonic() - started < 4  # 2 s for the command; the rest is polling on a busy machine
+    (saved,) = checkpoints(server_base, "interrupted")
+    step = int(saved.removeprefix("step_"))
+    assert step >= 3
+    comfy.run(training(output_name="interrupted", steps=step + 2, save_every=1))
+    numbers = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
+    assert numbers == list(range(1, step + 3))
+
+
+def test_a_crash_is_a_readable_error_and_the_server_lives(comfy: ComfyClient, server_base: Path) -> None:
+    prompt = comfy.queue(training(output_name="crashed", steps=100_000, save_every=1))
+    wait_for(lambda: len(checkpoints(server_base, "crashed")) > 1)
+    os.kill(child(), signal.SIGKILL)
+    with pytest.raises(RunFailed, match=r"the training process ended with exit code -9; queue the graph again"):
+        comfy.wait(prompt)
+    assert comfy.get_json("/system_stats")
+    step = int(checkpoints(server_base, "crashed")[-1].removeprefix("step_"))
+    comfy.run(training(output_name="crashed", steps=step + 1, save_every=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank": 300}, r"rank"),
+        ({"width": 72}, r"width is 72|72"),
+        ({"frames": 80}, r"80 frames|frames is 80"),
+        ({"output_name": "../elsewhere"}, r"output_name"),
+        ({"output_name": "pusa_demo_lora"}, r"a LoRA pusa_demo_lora\.safetensors exists already"),
+        ({"validation": 2.0}, r"validation"),
+        ({"dataset": "nothing_here"}, r'dataset is "nothing_here", but there is no folder'),
+    ],
+)
+def test_refused_by_name(comfy: ComfyClient, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        comfy.run(training(**{"output_name": "refused", **changes}))
+
+
+def test_a_folder_without_a_usable_clip_is_refused(comfy: ComfyClient, server_base: Path) -> None:
+    folder = server_base / "input" / "no_clips"
+    folder.mkdir()
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "broken.txt").write_text("a caption")
+    with pytest.raises(RunFailed, match=r"no usable clip|broken\.mp4"):
+        comfy.run(training(output_name="unusable", dataset="no_clips"))
