@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .dit import WanModel
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
 from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
@@ -94,19 +93,20 @@ def changed_levels(levels: Tensor, text: str) -> Tensor:
 
 
 def generate_latents(
-    model: WanModel,
+    model: nn.Module,
     given: Given,
     context: Tensor,
     negative: Tensor | None,
     settings: Settings,
     *,
-    low_noise_model: WanModel | None = None,
+    low_noise_model: nn.Module | None = None,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
 
     Args:
-        model: the DiT; Wan2.2's high-noise expert when ``low_noise_model`` is given too.
+        model: the DiT, or a module that is called like it; Wan2.2's high-noise expert when ``low_noise_model`` is given
+            too.
         given: keyframes, see :func:`encode_keyframes`.
         context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
         callback: see :func:`pusa_core.sampler.euler_sample`; steps are counted over both models.
@@ -127,7 +127,7 @@ def generate_latents(
     return latents
 
 
-def _in_dtype_of(model: WanModel) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _in_dtype_of(model: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The model called with latents and context cast to its own dtype and device; the velocity comes back in fp32."""
     weight = next(model.parameters())
 
