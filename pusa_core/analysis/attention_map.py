@@ -133,6 +133,7 @@ class AttentionRecorder:
         """Whether the present step is one of those to record."""
         return self.step in self.steps
 
+    @torch.compiler.disable
     def record(self, block: int, q: Tensor, k: Tensor, frames: int) -> None:
         """Add the self-attention of ``block`` in the present step, see :func:`frame_attention`."""
         maps = self.measure(q, k, frames).double().cpu()
@@ -152,6 +153,14 @@ class AttentionRecorder:
             raise ValueError(f"step {step}, block {block} was never computed, so there is no map of it")
         rows = [[self._sums[s, b] / self._counts[s, b] for b in self.blocks] for s in self.steps]
         return AttentionMaps(torch.stack([torch.stack(row) for row in rows]).float(), self.steps, self.blocks)
+
+
+def parse_numbers(text: str) -> list[int]:
+    """Steps or blocks from text such as ``"0, 3, -1"``. Raises ``ValueError`` for any other."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f'"{text}" is not a list of numbers; write for example "0,3,-1"') from None
 
 
 def _numbers(chosen: Iterable[int], total: int, what: str) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,20 +18,13 @@ from ..model_files import (
     check_model_arguments,
     lora_argument,
 )
-from .attention_map import AttentionRecorder, RecordedModel, frame_attention, pooled_frame_attention
-from .drift import by_block, checkpoint_drift, lora_drift, save_table
+from .attention_map import AttentionRecorder, RecordedModel, frame_attention, parse_numbers, pooled_frame_attention
+from .drift import Change, by_block, checkpoint_drift, lora_drift, save_table
 from .pictures import draw_attention_maps, draw_drift
 
 log = logging.getLogger(__name__)
 
 STEPS, BLOCKS = "0,3,6,9", "-1"  # of the paper's figure
-
-
-def numbers_argument(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'"{text}" is not a list of numbers, such as 0,3,-1') from None
 
 
 def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,10 +36,9 @@ def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the PNG to write; .csv and .npz with the numbers go beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
-    add("--blocks", type=numbers_argument, default=BLOCKS, help=f"from 0; -1 is the last (default {BLOCKS})")
+    add("--blocks", default=BLOCKS, help=f"from 0; -1 is the last (default {BLOCKS})")
     add(
         "--record-steps",
-        type=numbers_argument,
         default=STEPS,
         help=f"sampling steps from 0 (default {STEPS}, as in the paper)",
     )
@@ -67,10 +61,11 @@ def output_files(args: argparse.Namespace, *suffixes: str) -> list[Path]:
 def run_attention_map(args: argparse.Namespace) -> None:
     png, table, npz = output_files(args, ".csv", ".npz")
     check_model_arguments(args)
+    steps, blocks = parse_numbers(args.record_steps), parse_numbers(args.blocks)
     job = prepare(args)
     recorder = AttentionRecorder(
-        args.record_steps,
-        args.blocks,
+        steps,
+        blocks,
         total_steps=job.settings.steps,
         total_blocks=job.model.config.num_layers,
         measure=pooled_frame_attention if args.pooled else frame_attention,
@@ -101,15 +96,25 @@ def add_drift(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(run=run_drift)
 
 
+def with_bar(drift: Callable[..., list[Change]]) -> list[Change]:
+    with tqdm(desc="reading", unit="tensor") as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update()
+
+        return drift(report=report)
+
+
 def run_drift(args: argparse.Namespace) -> None:
     png, table = output_files(args, ".csv")
     if args.other is not None:
-        title, drift = f"{args.checkpoint.name} to {args.other.name}", checkpoint_drift(args.checkpoint, args.other)
+        title = f"{args.checkpoint.name} to {args.other.name}"
+        changes = with_bar(partial(checkpoint_drift, args.checkpoint, args.other))
     else:
         file, strength = args.lora
         title = f"{file.name} at {strength:g} on {args.checkpoint.name}"
-        drift = lora_drift(args.checkpoint, load_lora(file), strength)
-    changes = list(tqdm(drift, desc="reading", unit="tensor"))
+        changes = with_bar(partial(lora_drift, args.checkpoint, load_lora(file), strength))
     png.parent.mkdir(parents=True, exist_ok=True)
     save_table(changes, table)
     draw_drift(changes, title, lora=args.other is None).save(png)

@@ -7,7 +7,7 @@ of all parameters of a group together.
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 
@@ -18,6 +18,7 @@ from ..lora import Lora, LoraLayer, match_lora
 from ..quantised import dequantise
 from ..weight_files import check_finite, read_file, read_tensor, shard_paths
 
+Progress = Callable[[int, int], None]
 Paths = str | PathLike | Iterable[str | PathLike]
 CHUNK = 1 << 18  # elements in fp32 and fp64 at a time
 
@@ -87,8 +88,13 @@ class WeightReader:
         return value
 
 
-def checkpoint_drift(base: Paths, other: Paths) -> Iterator[Change]:
+def _silent(done: int, total: int) -> None: ...
+
+
+def checkpoint_drift(base: Paths, other: Paths, report: Progress = _silent) -> list[Change]:
     """The change of every parameter from one Wan text-to-video checkpoint to another, whatever names they use.
+
+    Reads one tensor of each at a time and calls ``report(done, total)`` after each.
 
     Raises ``ValueError`` for files of other models, or of two sizes.
     """
@@ -99,19 +105,28 @@ def checkpoint_drift(base: Paths, other: Paths) -> Iterator[Change]:
                 f"{name} is {shape} in {before.source} and {after.shapes.get(name)} in "
                 f"{after.source}; compare two checkpoints of one size"
             )
-    return (_difference(name, before.read(name), after.read(name)) for name in before.shapes)
+    return _each(before, lambda name, weight: _difference(name, weight, after.read(name)), report)
 
 
-def lora_drift(base: Paths, lora: Lora, strength: float) -> Iterator[Change]:
+def lora_drift(base: Paths, lora: Lora, strength: float, report: Progress = _silent) -> list[Change]:
     """The change that ``lora`` at ``strength`` makes to every parameter of a Wan text-to-video checkpoint.
 
-    The update of a layer is never formed: its norm follows from its factors.
+    The update of a layer is never formed: its norm follows from its factors. ``report`` as in
+    :func:`checkpoint_drift`.
 
     Raises ``ValueError`` when the LoRA does not fit.
     """
     reader = WeightReader(base)
     match = match_lora(lora, reader.shapes)
-    return (_lora_change(name, reader.read(name), match.layers, match.diffs, strength) for name in reader.shapes)
+    return _each(reader, lambda name, weight: _lora_change(name, weight, match.layers, match.diffs, strength), report)
+
+
+def _each(reader: WeightReader, change_of: Callable[[str, Tensor], Change], report: Progress) -> list[Change]:
+    changes = []
+    for name in reader.shapes:
+        changes.append(change_of(name, reader.read(name)))
+        report(len(changes), len(reader.shapes))
+    return changes
 
 
 def _difference(name: str, before: Tensor, after: Tensor) -> Change:

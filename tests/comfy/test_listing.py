@@ -8,7 +8,7 @@ from demo.comfy_client import ComfyClient
 
 STORED = Path(__file__).with_name("nodes.json")
 KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
-FROM_DISK = ("model_name", "lora_name")
+FROM_DISK = ("model_name", "lora_name", "other_model_name")
 
 
 def listing(info: dict[str, Any]) -> dict[str, Any]:
