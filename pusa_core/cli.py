@@ -6,12 +6,13 @@ import sys
 
 from .analysis.commands import add_attention_map, add_drift
 from .generate import add_generate
+from .vbench import add_vbench
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add_command in (add_generate, add_attention_map, add_drift):
+    for add_command in (add_generate, add_attention_map, add_drift, add_vbench):
         add_command(commands)
     return parser
 
