@@ -12,6 +12,7 @@ GAP, LINE = 10, 14  # pixels: between panels, of a line of text
 INK, QUIET, BAR = (20, 20, 20), (120, 120, 120), (70, 110, 180)
 # dark blue over red to pale yellow, brighter all the way: readable in print and without colour vision
 _COLORS = np.array([(10, 8, 40), (80, 20, 110), (160, 40, 100), (230, 90, 50), (250, 180, 40), (252, 252, 200)])
+TITLE = "share of self-attention: latent frame of the row looks at latent frame of the column"
 GAMMA = 0.5  # of the colour scale: the share a frame pays to itself dwarfs all others
 
 
@@ -23,17 +24,20 @@ def colors_of(values: np.ndarray, top: float) -> np.ndarray:
     return (_COLORS[low] * (1 - part) + _COLORS[low + 1] * part).round().astype(np.uint8)
 
 
-def draw_attention_maps(maps: AttentionMaps, title: str = "share of self-attention") -> Image.Image:
-    """A grid of maps, steps downwards and blocks across, all on one colour scale, with frame numbers."""
+def draw_attention_maps(maps: AttentionMaps, title: str = TITLE, top: float | None = None) -> Image.Image:
+    """A grid of maps, steps downwards and blocks across, all on one colour scale, with frame numbers.
+
+    ``top``: the share at the upper end of the scale, the largest by default; so that several pictures can share one.
+    """
     grid = maps.maps.numpy()
     frames = grid.shape[-1]
     cell = max(3, 168 // frames)
     side, margin = cell * frames, 30
-    top = float(grid.max())
+    top = float(grid.max()) if top is None else top
     size = (GAP + len(maps.blocks) * (margin + side + GAP) + 90, 2 * LINE + len(maps.steps) * (side + 3 * LINE + GAP))
     image = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default()
-    draw.text((GAP, 2), f"{title}: latent frame of the row looks at latent frame of the column", INK, font)
+    draw.text((GAP, 2), title, INK, font)
     for row, step in enumerate(maps.steps):
         for column, block in enumerate(maps.blocks):
             x = GAP + column * (margin + side + GAP) + margin
