@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..checkpoints import read_checkpoint
 from ..generate import add_sampling_arguments, add_video_arguments, check_output, prepare
 from ..lora import load_lora
 from ..model_files import (
@@ -62,14 +63,14 @@ def run_attention_map(args: argparse.Namespace) -> None:
     png, table, npz = output_files(args, ".csv", ".npz")
     check_model_arguments(args)
     steps, blocks = parse_numbers(args.record_steps), parse_numbers(args.blocks)
-    job = prepare(args)
     recorder = AttentionRecorder(
         steps,
         blocks,
-        total_steps=job.settings.steps,
-        total_blocks=job.model.config.num_layers,
+        total_steps=args.steps,
+        total_blocks=read_checkpoint(args.checkpoint or DEMO_CHECKPOINT).config.num_layers,
         measure=pooled_frame_attention if args.pooled else frame_attention,
     )
+    job = prepare(args)
     job.latents(recorder.after_step, through=lambda model: RecordedModel(model, recorder, job.context))
     maps = recorder.result()
     png.parent.mkdir(parents=True, exist_ok=True)

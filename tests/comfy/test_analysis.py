@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,10 @@ def expected(comfy: ComfyClient) -> AttentionMaps:
     return recorder.result()
 
 
-@pytest.mark.parametrize("model", ["pusa", "native", "pusa with a patch of a block", "native with a patch of a block"])
+MODELS = ["pusa", "native", "pusa with a patch of a block", "native with a patch of a block", "compiled pusa"]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_maps_are_those_of_pusa_core(
     comfy: ComfyClient, server_base: Path, expected: AttentionMaps, model: str
 ) -> None:
@@ -62,6 +66,11 @@ def test_maps_are_those_of_pusa_core(
         graph["model"] = NATIVE
     if model.endswith("block"):  # skips block 0 for the negative prompt alone, in the node's own patch
         graph["changed"] = CHANGES["skipped layers, negative only"]
+        graph["video"]["inputs"]["model"] = ["changed", 0]
+    if model.startswith("compiled"):
+        if shutil.which("g++") is None:
+            pytest.skip("torch.compile needs a C++ compiler")
+        graph["changed"] = node("TorchCompileModel", model=["model", 0], backend="inductor")
         graph["video"]["inputs"]["model"] = ["changed", 0]
     maps = maps_of(comfy, server_base, graph)
     assert np.abs(maps.sum(-1) - 1).max() < 1e-5
