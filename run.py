@@ -24,7 +24,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # for platforms whose default build carries CUDA
-EXTRAS = {"demo": "standalone", "test": "standalone,test"}
+EXTRAS = {"demo": "standalone", "test": "standalone,training,test"}
 PLAYWRIGHT = "playwright-core@1.65.1"
 
 

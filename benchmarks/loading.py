@@ -22,6 +22,8 @@ from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, loa
 from pusa_core.checkpoints import expected_shapes
 from pusa_core.training.adapters import TARGETS
 
+from .memory import peak_resident_mb
+
 log = logging.getLogger(__name__)
 
 CONFIG = WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
@@ -80,10 +82,7 @@ def run_task(task: str, checkpoint: Path, lora: Path) -> None:
         del weights
         if task == "merge":
             merge_lora(model, load_lora(lora), 1.4)
-    # not getrusage: its peak starts with that of the process that started this one
-    status = Path("/proc/self/status").read_text()
-    peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "peak": peak}))
+    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "peak": peak_resident_mb()}))
 
 
 def measure(task: str, checkpoint: Path, lora: Path) -> dict[str, float]:

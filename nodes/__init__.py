@@ -6,13 +6,14 @@ import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
 from .attention_map import PusaAttentionMap
-from .demo import PusaDemoClip, PusaDemoImage, PusaDemoLoader
+from .demo import PusaDemoClip, PusaDemoDataset, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
 from .parameter_drift import PusaParameterDrift
 from .patch_model import PusaPatchModel
 from .sampler import PusaSampler
+from .train_lora import PusaTrainLora
 
 DEMO_MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
 
@@ -36,4 +37,6 @@ class PusaExtension(ComfyExtension):
             PusaDemoLoader,
             PusaDemoImage,
             PusaDemoClip,
+            PusaTrainLora,
+            PusaDemoDataset,
         ]

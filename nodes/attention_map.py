@@ -18,7 +18,8 @@ from .sampler import PusaSampler
 class PusaAttentionMap(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        inputs = PusaSampler.define_schema().inputs
+        # a map shows all frames, so all are computed at every step
+        inputs = [each for each in PusaSampler.define_schema().inputs if each.id != "given_frames_refresh"]
         own = [
             io.String.Input("record_steps", default="0,3,6,9", tooltip="Steps to show, from 0; -1 is the last."),
             io.String.Input("blocks", default="-1", tooltip="Blocks of the model to show, from 0; -1 is the last."),

@@ -1,10 +1,15 @@
 """The embedded demo model's text encoder and VAE, and pictures and clips to give it."""
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import folder_paths
 import torch
 from comfy_api.latest import io
 
 from ..demo.clips import FRAMES, draw_scene
+from ..pusa_core.media import write_video
 from .host_demo import demo_clip, demo_vae
 
 VAE_FILE = "pusa_demo_vae.safetensors"
@@ -67,3 +72,42 @@ class PusaDemoClip(io.ComfyNode):
             raise ValueError(f"frames {first} to {first + length - 1}: the clip has {FRAMES} (0 to {FRAMES - 1})")
         scene = draw_scene(seed)
         return io.NodeOutput(torch.from_numpy(scene.render(range(first, first + length))), scene.caption)
+
+
+def write_once(path: Path, write: Callable[[Path], object]) -> None:
+    """Make a file, unless it is there; never half of one."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        write(partial)
+        os.replace(partial, path)
+
+
+class PusaDemoDataset(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaDemoDataset",
+            display_name="Pusa Demo Dataset",
+            category="Pusa/demo",
+            description="Clips of the kind the demo model knows, with captions, in a folder to train on.",
+            inputs=[
+                io.Int.Input(
+                    "first_scene", default=20000, min=0, max=0xFFFFFFFF, tooltip="The seed of the first clip."
+                ),
+                io.Int.Input("clips", default=8, min=1, max=1000, tooltip="How many; their seeds follow each other."),
+            ],
+            outputs=[io.String.Output(display_name="dataset", tooltip="The folder, in ComfyUI's input folder.")],
+        )
+
+    @classmethod
+    def execute(cls, first_scene: int, clips: int) -> io.NodeOutput:
+        name = f"pusa_demo_{first_scene}_{clips}"
+        folder = Path(folder_paths.get_input_directory(), name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed in range(first_scene, first_scene + clips):
+            scene = draw_scene(seed)
+            write_once(folder / f"{seed}.txt", lambda path, scene=scene: path.write_text(scene.caption))
+            write_once(
+                folder / f"{seed}.mp4", lambda path, scene=scene: write_video(torch.from_numpy(scene.render()), path)
+            )
+        return io.NodeOutput(name)

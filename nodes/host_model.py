@@ -20,7 +20,7 @@ from ..pusa_core.checkpoints import Checkpoint, check_text_to_video, parse_check
 from ..pusa_core.lora import LoraMatch, match_lora
 from ..pusa_core.quantised import FP8, comfy_tensors, dequantise
 from ..pusa_core.weight_files import check_file, check_finite, is_pickled, read_file, shard_paths
-from .host_network import adopt
+from .host_network import ComfyWanModel, adopt
 
 CHECKED_ELEMENTS = 1 << 20
 """Tensors up to this size are looked through for NaN; ComfyUI may never hold the large ones as a whole."""
@@ -121,4 +121,13 @@ def check_model(model: ModelPatcher, name: str) -> None:
         raise ValueError(
             f"{name} has a model sampling that is not a rectified flow; remove the node that set it (ModelSamplingSD3 "
             f"is fine)"
+        )
+
+
+def check_refreshable(model: ModelPatcher, name: str, refresh: int) -> None:
+    """Raise ``ValueError`` unless the MODEL input ``name`` can leave given frames out of a step."""
+    if not isinstance(model.model.diffusion_model, ComfyWanModel):
+        raise ValueError(
+            f"given_frames_refresh is {refresh}, but {name} was not loaded by Pusa Load, and ComfyUI's own network "
+            f"computes all frames at every step; set it to 1, or load {name} with Pusa Load"
         )

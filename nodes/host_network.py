@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 from ..pusa_core import WanConfig, WanModel
 from ..pusa_core.attention import Attention
+from ..pusa_core.given import GivenFrames, KeptFrames
 from ..pusa_core.rope import Axes
+
+GIVEN_KEY = "pusa_given_frames"
+"""In ``transformer_options``: the :class:`GivenFrames` of a sampling run that does not compute them at every step."""
 
 UNSUPPORTED = ("time_dim_concat", "reference_latent", "context_latents")
 """Arguments of native Wan networks that add tokens; one timestep per latent frame would then hit the wrong tokens."""
@@ -34,6 +38,8 @@ class ComfyWanModel(WanModel):
         self.dtype = dtype
         self.patch_size = config.patch_size
         self.dim, self.num_heads, self.num_layers = config.dim, config.num_heads, config.num_layers
+        for block in self.blocks:
+            block.ffn_tokens = None  # offloaded and quantised weights are fetched or converted at every use
 
     def embed(self, latents: Tensor) -> Tensor:
         return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI holds this layer in fp32
@@ -75,6 +81,7 @@ class ComfyWanModel(WanModel):
             attend=attend_with(options),
             blocks=patched_blocks(self.blocks, options),
             rope_axes=rope_axes(options.get("rope_options", {})),
+            kept=kept_frames(options),
         )
         return velocity[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]]
 
@@ -87,6 +94,18 @@ def attend_with(options: dict[str, Any]) -> Attention:
         return optimized_attention(q.flatten(2), k.flatten(2), v.flatten(2), heads=heads, transformer_options=options)
 
     return attend
+
+
+def kept_frames(options: dict[str, Any]) -> KeptFrames | None:
+    """What a sampling run keeps of this pass: that of the same prompts, with the same blocks patched.
+
+    With context windows nothing is kept: the given frames have other positions in every window.
+    """
+    run: GivenFrames | None = options.get(GIVEN_KEY)
+    if run is None or options.get("context_window") is not None:
+        return None
+    patched = options.get("patches_replace", {}).get("dit", {})
+    return run.of_pass((tuple(options.get("uuids", ())), frozenset(patched)))
 
 
 def rope_axes(options: dict[str, float]) -> Axes:
@@ -111,14 +130,15 @@ def run_patched(
     x: Tensor,
     time: Tensor,
     context: Tensor,
-    rope: tuple[Tensor, Tensor],
+    rope: Tensor,
     attend: Attention,
+    self_attend: Attention | None = None,
 ) -> Tensor:
     """A block as ComfyUI's patches of blocks see one: a dictionary in, a dictionary out."""
 
     def original(args: dict[str, Any]) -> dict[str, Any]:
         attend = attend_with(args["transformer_options"])
-        return {"img": block(args["img"], args["vec"], args["txt"], args["pe"], attend)}
+        return {"img": block(args["img"], args["vec"], args["txt"], args["pe"], attend, self_attend)}
 
     args = {"img": x, "txt": context, "vec": time, "pe": rope, "transformer_options": options}
     return patch(args, {"original_block": original})["img"]

@@ -16,9 +16,10 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..pusa_core import euler_sample, start_latents
+from ..pusa_core.given import GivenFrames
 from ..pusa_core.sampler import per_frame
 from ..pusa_core.schedule import TIMESTEPS
-from .host_network import refuse_extra_tokens
+from .host_network import GIVEN_KEY, refuse_extra_tokens
 
 KEY = "pusa_timesteps"
 
@@ -62,11 +63,13 @@ class PusaEuler(comfy.samplers.Sampler):
     """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]``.
 
     ``continues``: the given latents already are at the noise levels of the table's first row; no noise is added.
+    ``refresh``: see ``given_frames_refresh`` of :func:`pusa_core.euler_sample`.
     """
 
-    def __init__(self, table: Tensor, continues: bool = False) -> None:
+    def __init__(self, table: Tensor, continues: bool = False, refresh: int = 1) -> None:
         self.table = table
         self.continues = continues
+        self.refresh = refresh
 
     def sample(
         self,
@@ -81,10 +84,12 @@ class PusaEuler(comfy.samplers.Sampler):
     ) -> Tensor:
         table = self.table.to(noise)
         steps = iter(sigmas[:-1])
+        frame = preview_frame(self.table)
 
-        def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
+        def velocity(latents: Tensor, timesteps: Tensor, given: GivenFrames | None = None) -> Tensor:
             options = dict(extra_args["model_options"])
-            options["transformer_options"] = {**options.get("transformer_options", {}), KEY: timesteps}
+            own = {KEY: timesteps, GIVEN_KEY: given}
+            options["transformer_options"] = {**options.get("transformer_options", {}), **own}
             sigma = next(steps).expand(latents.shape[0])
             denoised = model_wrap(latents, sigma, model_options=options, seed=extra_args.get("seed"))
             level = per_frame(timesteps / TIMESTEPS, latents)
@@ -92,11 +97,10 @@ class PusaEuler(comfy.samplers.Sampler):
 
         def report(step: int, denoised: Tensor, latents: Tensor) -> None:
             if callback is not None:
-                frame = preview_frame(table)
                 callback(step, denoised[:, :, frame : frame + 1], latents, len(table) - 1)
 
         start = latent_image if self.continues else start_latents(noise, latent_image, table[0])
-        return euler_sample(velocity, start, table, callback=report)
+        return euler_sample(velocity, start, table, callback=report, given_frames_refresh=self.refresh)
 
 
 def preview_frame(table: Tensor) -> int:
@@ -113,11 +117,12 @@ def sample_frames(
     seed: int,
     given: Tensor,
     batch_index: list[int] | None = None,
+    refresh: int = 1,
 ) -> Tensor:
     """Sample through consecutive stages of ``(MODEL, sigmas [steps + 1], table [steps + 1, F])``.
 
     ``given [B, C, F, H, W]`` are raw VAE latents, and so is the result. Frames that stay at noise level 0 come out with
-    the bits they went in with.
+    the bits they went in with. ``refresh`` as in :class:`PusaEuler`.
     """
     latents = given
     noise = comfy.sample.prepare_noise(given, seed, batch_index)
@@ -136,7 +141,7 @@ def sample_frames(
             patched,
             noise,
             cfg,
-            PusaEuler(table, continues=done > 0),
+            PusaEuler(table, continues=done > 0, refresh=refresh),
             sigmas,
             positive,
             negative,

@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
-from .host_model import check_model
+from .host_model import check_model, check_refreshable
 from .host_sampling import sample_frames
 from .latents import Latent, check_given, check_samples, noise_levels_of
 
@@ -81,6 +81,15 @@ class PusaSampler(io.ComfyNode):
                     optional=True,
                     tooltip="Noise level below which model_low takes over. Not used without model_low.",
                 ),
+                io.Int.Input(
+                    "given_frames_refresh",
+                    default=1,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    tooltip="Compute given frames (noise level 0) only every so many steps; 0: only once. Faster when "
+                    "many frames are given, at some cost of memory. Needs a model from Pusa Load.",
+                ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT")],
         )
@@ -98,10 +107,14 @@ class PusaSampler(io.ComfyNode):
         shift: float,
         model_low: Any = None,
         switch: float = 0.875,
+        given_frames_refresh: int = 1,
     ) -> io.NodeOutput:
         check_model(model, "model")
         if model_low is not None:
             check_model(model_low, "model_low")
+        for name, each in (("model", model), ("model_low", model_low)):
+            if each is not None and given_frames_refresh != 1:
+                check_refreshable(each, name, given_frames_refresh)
         check_conditioning(positive, "positive")
         check_conditioning(negative, "negative")
         samples = check_samples(latent, "latent")
@@ -109,6 +122,8 @@ class PusaSampler(io.ComfyNode):
         check_given(samples, levels, "latent")
         sigmas = flow_sigmas(steps, shift)
         stages = split_stages(model, model_low, sigmas, sigma_table(sigmas, levels), switch)
-        result = sample_frames(stages, positive, negative, cfg, seed, samples, latent.get("batch_index"))
+        result = sample_frames(
+            stages, positive, negative, cfg, seed, samples, latent.get("batch_index"), given_frames_refresh
+        )
         finished = {key: value for key, value in latent.items() if key != "noise_mask"}  # no frame is left to generate
         return io.NodeOutput({**finished, "samples": result})

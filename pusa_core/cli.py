@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 import sys
 
 from .analysis.commands import add_attention_map, add_drift
 from .generate import add_generate
+from .parallel import process_count
 from .vbench import add_vbench
 
 
@@ -29,9 +31,12 @@ def join_negative_positions(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one talks
+    logging.basicConfig(level=level, format="%(message)s")
     args = build_parser().parse_args(join_negative_positions(sys.argv[1:] if arguments is None else arguments))
     try:
+        if args.command != "generate" and process_count() > 1:
+            raise ValueError(f"{args.command} works in one process; start it without torchrun")
         args.run(args)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

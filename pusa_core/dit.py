@@ -2,21 +2,25 @@
 
 Parameter names and shapes are those of the released Wan2.1 / Wan2.2-14B text-to-video files. The only difference to
 the released network is that a timestep may be a vector: frame ``f`` is modulated by its own ``t_f`` (Pusa, arXiv
-2507.16116, eq. 6). A frame's modulation is broadcast over the frame's tokens as a view; it is never repeated for each
-token.
+2507.16116, eq. 6). Time is embedded once for each frame, not for each token; to look for frames of equal time would
+make a GPU wait for the host, and there are at most a few dozen.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .arithmetic import FeedForward, gated_residual, may_overwrite, modulate, residual
 from .attention import Attention, attention
 from .config import WanConfig
+from .given import KeptFrames
 from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
+FFN_TOKENS = 8192  # enough to keep a GPU busy
 
 Operations = Any  # a namespace with Linear, Conv3d, LayerNorm and RMSNorm: torch.nn, or a host's own
 
@@ -27,18 +31,6 @@ def sinusoidal_embedding(timestep: Tensor, dim: int) -> Tensor:
     exponent = torch.arange(half, dtype=torch.float32, device=timestep.device) / half
     angle = timestep.float()[..., None] * MAX_PERIOD**-exponent
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``x (1 + scale) + shift`` for ``x [B, F * n, D]`` with one ``shift, scale [B, F, D]`` per frame."""
-    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, F, n, D]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2)).flatten(1, 2)
-
-
-def gated_residual(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """``x + update * gate`` for ``x, update [B, F * n, D]`` with one ``gate [B, F, D]`` per frame."""
-    frames = (gate.shape[1], -1)
-    return torch.addcmul(x.unflatten(1, frames), update.unflatten(1, frames), gate.unsqueeze(2)).flatten(1, 2)
 
 
 def initial_modulation(count: int, dim: int, factory: dict[str, Any]) -> nn.Parameter:
@@ -60,17 +52,23 @@ class WanAttention(nn.Module):
         self.norm_q = operations.RMSNorm(config.dim, eps=config.eps, **factory)
         self.norm_k = operations.RMSNorm(config.dim, eps=config.eps, **factory)
 
-    def forward(self, x: Tensor, source: Tensor, rope: tuple[Tensor, Tensor] | None, attend: Attention) -> Tensor:
-        heads = (self.num_heads, -1)
+    def forward(self, x: Tensor, source: Tensor | None, rope: Tensor | None, attend: Attention) -> Tensor:
+        """``source``: where keys and values come from; by default ``x``."""
+        source, heads = x if source is None else source, (self.num_heads, -1)
         q = self.norm_q(self.q(x)).unflatten(-1, heads)
-        k = self.norm_k(self.k(source)).unflatten(-1, heads)
-        v = self.v(source).unflatten(-1, heads)
         if rope is not None:
-            q, k = apply_rope(q, rope), apply_rope(k, rope)
+            q = apply_rope(q, rope)
+        k = self.norm_k(self.k(source)).unflatten(-1, heads)
+        if rope is not None:
+            k = apply_rope(k, rope)
+        v = self.v(source).unflatten(-1, heads)  # after the others' temporary memory is free again
         return self.o(attend(q, k, v))
 
 
 class WanBlock(nn.Module):
+    ffn_tokens: int | None = FFN_TOKENS
+    """Tokens, in whole frames, that go through the feed-forward layer at a time without autograd; None: all of them."""
+
     def __init__(self, config: WanConfig, *, operations: Operations, **factory: Any) -> None:
         super().__init__()
         dim, eps = config.dim, config.eps
@@ -79,7 +77,7 @@ class WanBlock(nn.Module):
         self.norm3 = operations.LayerNorm(dim, eps=eps, elementwise_affine=True, **factory)
         self.cross_attn = WanAttention(config, operations=operations, **factory)
         self.norm2 = operations.LayerNorm(dim, eps=eps, elementwise_affine=False, **factory)
-        self.ffn = nn.Sequential(
+        self.ffn = FeedForward(
             operations.Linear(dim, config.ffn_dim, **factory),
             nn.GELU(approximate="tanh"),
             operations.Linear(config.ffn_dim, dim, **factory),
@@ -87,16 +85,36 @@ class WanBlock(nn.Module):
         self.modulation = initial_modulation(6, dim, factory)
 
     def forward(
-        self, x: Tensor, time: Tensor, context: Tensor, rope: tuple[Tensor, Tensor], attend: Attention
+        self,
+        x: Tensor,
+        time: Tensor,
+        context: Tensor,
+        rope: Tensor,
+        attend: Attention,
+        self_attend: Attention | None = None,
     ) -> Tensor:
-        """``x [B, F * n, D]``; ``time [B, F, 6, D]``; ``context [B, L, D]``."""
+        """``x [B, F * n, D]``; ``time [B, F, 6, D]``; ``context [B, L, D]``; ``rope`` from :func:`rope_table`.
+
+        ``self_attend``: another kernel for the attention among the tokens, which may see more of them than ``x``.
+        """
         modulation = self.modulation.to(time).unsqueeze(1) + time
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(2)  # each [B, F, D]
-        y = modulate(self.norm1(x), shift1, scale1)
-        x = gated_residual(x, self.self_attn(y, y, rope, attend), gate1)
-        x = x + self.cross_attn(self.norm3(x), context, None, attend)
-        y = self.ffn(modulate(self.norm2(x), shift2, scale2))
-        return gated_residual(x, y, gate2)
+        among = self_attend or attend
+        # no names for what is between: it would stay in memory
+        x = gated_residual(x, self.self_attn(modulate(self.norm1(x), shift1, scale1), None, rope, among), gate1)
+        x = residual(x, self.cross_attn(self.norm3(x), context, None, attend))
+        if not may_overwrite():
+            return gated_residual(x, self.feed_forward(x, shift2, scale2), gate2)
+        frames = time.shape[1]
+        count = frames if self.ffn_tokens is None else max(1, self.ffn_tokens * frames // x.shape[1])
+        for part in (slice(first, first + count) for first in range(0, frames, count)):
+            view = x.unflatten(1, (frames, -1))[:, part]
+            y = self.feed_forward(view.flatten(1, 2), shift2[:, part], scale2[:, part])
+            view.addcmul_(y.view_as(view), gate2[:, part].unsqueeze(2))
+        return x
+
+    def feed_forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return self.ffn(modulate(self.norm2(x), shift, scale))
 
 
 class WanHead(nn.Module):
@@ -127,8 +145,7 @@ class WanModel(nn.Module):
         super().__init__()
         self.config = config
         factory = {"device": device, "dtype": dtype}
-        dim = config.dim
-        patch = config.patch_size
+        dim, patch = config.dim, config.patch_size
         self.patch_embedding = operations.Conv3d(config.in_dim, dim, kernel_size=patch, stride=patch, **factory)
         self.text_embedding = nn.Sequential(
             operations.Linear(config.text_dim, dim, **factory),
@@ -153,6 +170,9 @@ class WanModel(nn.Module):
         attend: Attention = attention,
         blocks: Iterable[Callable[..., Tensor]] | None = None,
         rope_axes: Axes = PLAIN,
+        frames: tuple[int, ...] | None = None,
+        self_attend: Attention | None = None,
+        kept: KeptFrames | None = None,
     ) -> Tensor:
         """Predict the velocity (noise minus clean latents).
 
@@ -164,6 +184,9 @@ class WanModel(nn.Module):
             attend: attention kernel.
             blocks: what to call in place of the model's blocks, each like :meth:`WanBlock.forward`.
             rope_axes: scale and shift of the positions of frames, rows and columns.
+            frames: where the latent frames are in the video; by default at 0, 1, 2, ...
+            self_attend: another kernel for the attention among the tokens.
+            kept: keys and values of given frames; only the other frames are computed in most steps then.
 
         Returns:
             Velocity like ``latents``.
@@ -172,14 +195,20 @@ class WanModel(nn.Module):
             ValueError: shapes that do not fit, with the values.
         """
         timestep = self._check(latents, timestep, context)
+        blocks = self.blocks if blocks is None else blocks
+        if kept is not None:
+            network = partial(WanModel.forward, self, attend=attend, rope_axes=rope_axes)
+            return kept.velocity(network, blocks, self_attend or attend, latents, timestep, context)
         x = self.embed(latents)  # [B, D, F, h, w]
-        grid = tuple(x.shape[2:])
-        x = x.flatten(2).transpose(1, 2)  # [B, F * h * w, D]
+        grid = (x.shape[2], x.shape[3], x.shape[4])
+        x = x.flatten(2).transpose(1, 2).contiguous()  # [B, F * h * w, D]
         time = self.time_embedding(sinusoidal_embedding(timestep, self.config.freq_dim).to(x.dtype))  # [B, F, D]
         block_time = self.time_projection(time).unflatten(-1, (6, -1))  # [B, F, 6, D]
         context = self.text_embedding(context)
-        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes)
-        for block in self.blocks if blocks is None else blocks:
+        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes, frames)
+        for block in blocks:
+            if self_attend is not None:
+                block = partial(block, self_attend=self_attend)
             x = block(x, block_time, context, rope, attend)
         return self._unpatchify(self.head(x, time), grid)
 

@@ -3,7 +3,8 @@
 import argparse
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,31 +16,28 @@ from .keyframes import Given, latent_length
 from .media import contact_sheet, read_frames, resize_cover, write_video
 from .model_files import (
     add_model_arguments,
+    build_models,
     check_model_arguments,
-    dtype_of,
     load_text_encoder,
     load_vae,
     read_models,
 )
-from .pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents
+from .parallel import from_first, in_all_processes, is_first, process_group
+from .pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
 from .sampler import StepCallback
 from .schedule import parse_noise_levels
 from .tasks import TASKS, read_task, usage
 
 log = logging.getLogger(__name__)
 
-_KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
 _SIZE = re.compile(r"(\d+)x(\d+)")
 
 
 def keyframe_argument(text: str) -> tuple[int, Path, float]:
-    match = _KEYFRAME.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f'"{text}" is not POSITION=FILE or POSITION=FILE:NOISE, such as 0=cat.png:0.2')
-    noise = float(match["noise"] or 0)
-    if noise > 1:
-        raise argparse.ArgumentTypeError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
-    return int(match["position"]), Path(match["file"]), noise
+    try:
+        return parse_keyframe(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def size_argument(text: str) -> tuple[int, int]:
@@ -55,6 +53,14 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--out", type=Path, required=True, help="the MP4 to write; a contact sheet .png is written beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
     add("--fps", type=int, default=16)
+    add(
+        "--given-frames-refresh",
+        type=int,
+        default=Settings.given_frames_refresh,
+        metavar="STEPS",
+        help="compute given frames without noise only every so many steps (default 1: every step; 0: only once).\n"
+        "Faster where many frames are given, such as extension_41; demo/REFRESH.md says what it costs.",
+    )
     add_video_arguments(parser)
     add_sampling_arguments(parser)
     add_model_arguments(parser)
@@ -120,21 +126,22 @@ def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int,
 
 @dataclass(frozen=True)
 class Job:
-    """A video to make, everything read and encoded."""
+    """A video to make, everything read and encoded. Of several processes, only the first has a ``vae``."""
 
     settings: Settings
     given: Given
     context: Tensor
     negative: Tensor | None
-    vae: Vae
+    vae: Vae | None
     model: WanModel
     low: WanModel | None
+    device: str
 
     def latents(
-        self, callback: StepCallback | None = None, through: Callable[[WanModel], nn.Module] = lambda model: model
+        self, callback: StepCallback | None = None, through: Callable[[WanModel], nn.Module] = in_all_processes
     ) -> Tensor:
-        """Sample, with a progress bar; ``through`` may put something around each model that is called."""
-        with tqdm(total=self.settings.steps, desc="sampling", unit="step") as bar:
+        """Sample, with a progress bar; ``through`` puts something around each model that is called."""
+        with tqdm(total=self.settings.steps, desc="sampling", unit="step", disable=not is_first()) as bar:
 
             def report(step: int, denoised: Tensor, latents: Tensor) -> None:
                 bar.update()
@@ -149,27 +156,39 @@ class Job:
                 self.settings,
                 low_noise_model=None if self.low is None else through(self.low),
                 callback=report,
+                device=self.device,
             )
 
 
-def prepare(args: argparse.Namespace) -> Job:
-    """Check the arguments, then read and encode what they name; the cheap refusals come first."""
+@contextmanager
+def prepared(args: argparse.Namespace) -> Iterator[Job]:
+    """Check the arguments, then read and encode what they name; the cheap refusals come first.
+
+    The processes that ``torchrun`` started are joined meanwhile.
+    """
     keyframes, (width, height) = read_keyframes(args)
     levels = args.noise_levels
     if levels is None:
         levels = TASKS[args.task[0]].noise_levels if args.task else ""
     parse_noise_levels(levels, latent_length(args.frames))
-    settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
-    files, low_files = read_models(args)
+    settings = Settings(
+        width, height, args.frames, args.steps, args.cfg, args.shift, args.seed, args.given_frames_refresh
+    )
+    files = read_models(args)
 
+    with process_group(args.device) as args.device:
+        # of several processes the first encodes and decodes; the text encoder is as large as the DiT and goes before it
+        first = is_first()
+        prompts = from_first(encode_prompts(args) if first else None)
+        vae = load_vae(args) if first else None
+        given = from_first(encode_keyframes(vae, keyframes, settings, levels) if vae else None)
+        yield Job(settings, given, *prompts, vae, *build_models(args, files), args.device)
+
+
+def encode_prompts(args: argparse.Namespace) -> tuple[Tensor, Tensor | None]:
+    """Context of the prompt, and of the negative prompt unless guidance is off."""
     encode = load_text_encoder(args)
-    context, negative = encode(args.prompt), encode(args.negative) if args.cfg != 1 else None
-    del encode
-    vae = load_vae(args)
-    given = encode_keyframes(vae, keyframes, settings, levels)
-    model = files.build(args.device, dtype_of(args))
-    low = low_files.build(args.device, dtype_of(args)) if low_files else None
-    return Job(settings, given, context, negative, vae, model, low)
+    return encode(args.prompt), encode(args.negative) if args.cfg != 1 else None
 
 
 def check_output(paths: list[Path], overwrite: bool) -> None:
@@ -185,9 +204,12 @@ def run_generate(args: argparse.Namespace) -> None:
     sheet = args.out.with_suffix(".png")
     check_output([args.out, sheet], args.overwrite)
     check_model_arguments(args)
-    job = prepare(args)
-    frames = job.vae.decode(job.latents())
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    write_video(frames, args.out, args.fps)
-    contact_sheet(frames).save(sheet)
-    log.info("wrote %s and %s", args.out, sheet)
+    with prepared(args) as job:
+        latents = job.latents()
+        if job.vae is None:
+            return
+        frames = job.vae.decode(latents)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_video(frames, args.out, args.fps)
+        contact_sheet(frames).save(sheet)
+        log.info("wrote %s and %s", args.out, sheet)

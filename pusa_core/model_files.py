@@ -54,6 +54,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text-encoder", type=Path, help="UMT5-XXL file or folder")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", choices=DTYPES, help="of the DiT (default: bf16 on a GPU, fp32 on a CPU)")
+    add("--offload", action="store_true", help="keep the DiT's weights in main memory; the device holds two blocks")
 
 
 def check_model_arguments(args: argparse.Namespace) -> None:
@@ -95,11 +96,38 @@ class ModelFiles:
         return model
 
 
-def read_models(args: argparse.Namespace) -> tuple[ModelFiles, ModelFiles | None]:
-    """The files of the model, and of Wan2.2's low-noise expert where there is one."""
+def offload(model: WanModel, device: str) -> None:
+    """Leave the weights in main memory; each block's are brought to ``device`` while the block before it computes.
+
+    Needs the ``standalone`` extra.
+    """
+    from diffusers.hooks import apply_group_offloading
+
+    apply_group_offloading(
+        model,
+        onload_device=torch.device(device),
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.startswith("cuda"),
+    )
+
+
+def read_models(args: argparse.Namespace) -> list[ModelFiles]:
+    """The files of the model, then those of Wan2.2's low-noise expert where there is one."""
     loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
-    files = ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)
-    return files, ModelFiles.read(args.checkpoint_low, args.lora_low or []) if args.checkpoint_low else None
+    files = [ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)]
+    if args.checkpoint_low:
+        files.append(ModelFiles.read(args.checkpoint_low, args.lora_low or []))
+    return files
+
+
+def build_models(args: argparse.Namespace, files: list[ModelFiles]) -> tuple[WanModel, WanModel | None]:
+    """The networks of :func:`read_models`, ready to compute on ``--device``."""
+    models = [each.build("cpu" if args.offload else args.device, dtype_of(args)) for each in files]
+    if args.offload:
+        for each in models:
+            offload(each, args.device)
+    return models[0], models[1] if len(models) > 1 else None
 
 
 def dtype_of(args: argparse.Namespace) -> torch.dtype:

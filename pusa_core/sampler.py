@@ -5,10 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .given import GivenFrames
 from .schedule import TIMESTEPS
 
-VelocityFn = Callable[[Tensor, Tensor], Tensor]
-"""``velocity_fn(latents [B, C, F, H, W], timesteps [F]) -> velocity`` like ``latents``."""
+VelocityFn = Callable[..., Tensor]
+"""``velocity_fn(latents [B, C, F, H, W], timesteps [F]) -> velocity`` like ``latents``.
+
+With ``given_frames_refresh`` it gets what the run keeps, a :class:`pusa_core.given.GivenFrames`, as a third argument.
+"""
 
 StepCallback = Callable[[int, Tensor, Tensor], None]
 """``callback(step, denoised, latents)`` after each step; ``denoised`` is the network's present guess of the result."""
@@ -38,6 +42,7 @@ def euler_sample(
     *,
     truncate_timesteps: bool = False,
     callback: StepCallback | None = None,
+    given_frames_refresh: int = 1,
 ) -> Tensor:
     """Integrate ``d latents_f = v_f d sigma_f`` down the rows of ``table``.
 
@@ -49,6 +54,8 @@ def euler_sample(
         truncate_timesteps: cut timesteps to integers, and freeze frames whose integer timestep is 0, as the public
             Pusa scripts do. For comparisons only.
         callback: called after each step.
+        given_frames_refresh: compute frames that stay at level 0 only every so many steps, and use their keys and
+            values in between (:mod:`pusa_core.given`). 1: at every step; 0: only at the first.
 
     Returns:
         Latents at the noise levels of the last row.
@@ -60,13 +67,18 @@ def euler_sample(
             f"sigma table has shape {tuple(table.shape)}; latents of {latents.shape[2]} frames need "
             f"[steps + 1, {latents.shape[2]}]"
         )
+    given = GivenFrames.of_table(table, given_frames_refresh)
     table = table.to(latents.device)
     timesteps, deltas = TIMESTEPS * table[:-1], table.diff(dim=0)
     if truncate_timesteps:
         timesteps = timesteps.trunc()
         deltas = torch.where(timesteps == 0, 0.0, deltas)
     for step in range(len(deltas)):
-        velocity = velocity_fn(latents, timesteps[step])
+        if given is None:
+            velocity = velocity_fn(latents, timesteps[step])
+        else:
+            given.step = step
+            velocity = velocity_fn(latents, timesteps[step], given)
         delta = per_frame(deltas[step], latents)
         if callback is not None:
             denoised = latents - per_frame(table[step], latents) * velocity
@@ -76,9 +88,7 @@ def euler_sample(
     return latents
 
 
-def guided_velocity(
-    model: Callable[[Tensor, Tensor, Tensor], Tensor], context: Tensor, negative: Tensor | None, cfg: float
-) -> VelocityFn:
+def guided_velocity(model: Callable[..., Tensor], context: Tensor, negative: Tensor | None, cfg: float) -> VelocityFn:
     """Classifier-free guidance: ``v_neg + cfg (v_pos - v_neg)``; one pass, without ``negative``, when ``cfg`` is 1.
 
     Args:
@@ -89,13 +99,15 @@ def guided_velocity(
     if cfg != 1 and negative is None:
         raise ValueError(f"cfg is {cfg} but there is no negative prompt embedding; give one, or set cfg to 1")
 
-    def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
-        batch = latents.shape[0]
-        timestep = timesteps.expand(batch, -1)
-        positive = model(latents, timestep, context.expand(batch, -1, -1))
+    def velocity(latents: Tensor, timesteps: Tensor, given: GivenFrames | None = None) -> Tensor:
+        def predict(prompt: Tensor, key: str) -> Tensor:
+            kept = {} if given is None else {"kept": given.of_pass(key)}
+            return model(latents, timesteps.expand(len(latents), -1), prompt.expand(len(latents), -1, -1), **kept)
+
+        positive = predict(context, "positive")
         if cfg == 1 or negative is None:
             return positive
-        other = model(latents, timestep, negative.expand(batch, -1, -1))
+        other = predict(negative, "negative")
         return other + cfg * (positive - other)
 
     return velocity

@@ -25,8 +25,8 @@ from .media import read_frames, resize_cover, write_video
 from .model_files import (
     DEMO_CHECKPOINT,
     add_model_arguments,
+    build_models,
     check_model_arguments,
-    dtype_of,
     load_text_encoder,
     load_vae,
     read_models,
@@ -158,7 +158,7 @@ def run_vbench(args: argparse.Namespace) -> None:
     settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
     parse_noise_levels(args.noise_levels, latent_length(args.frames))
     check_images(entries, args.images, width, height)
-    files, low_files = read_models(args)
+    files = read_models(args)
     videos = open_folder(args.out, run_settings(args, settings), suite, args.seed)
     todo = list(pending(entries, args, videos))
     log.info("shard %d of %d: %d videos to make, into %s", *args.shard, len(todo), videos)
@@ -168,15 +168,14 @@ def run_vbench(args: argparse.Namespace) -> None:
     # the text encoder is gone before the DiT is built
     contexts = Contexts(args, sorted({args.negative, *(video.entry.prompt for video in todo)}))
     vae = load_vae(args)
-    model = files.build(args.device, dtype_of(args))
-    low = low_files.build(args.device, dtype_of(args)) if low_files else None
+    model, low = build_models(args, files)
     negative = contexts[args.negative] if args.cfg != 1 else None
     for video in tqdm(todo, desc="videos", unit="video"):
         picture = resize_cover(read_frames(args.images / video.entry.image), width, height)
         seeded = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, video.seed)
         given = encode_keyframes(vae, [Keyframe(picture)], seeded, args.noise_levels)
         context = contexts[video.entry.prompt]
-        latents = generate_latents(model, given, context, negative, seeded, low_noise_model=low)
+        latents = generate_latents(model, given, context, negative, seeded, low_noise_model=low, device=args.device)
         partial = args.out / f"shard-{args.shard[0]}-of-{args.shard[1]}.partial"
         write_video(vae.decode(latents), partial, FPS)
         partial.replace(videos / video.name)  # whole or not at all, so that an interrupted run can go on

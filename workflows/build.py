@@ -5,9 +5,11 @@ files that users have.
 """
 
 from pathlib import Path
+from typing import Any
 
 from .graph import Graph, Slot, dump
 from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, Given, Task
+from .training import DEMO_FILES, TRAIN, add_demo_training, add_training
 
 HERE = Path(__file__).parent
 HUB = "https://huggingface.co"
@@ -50,7 +52,12 @@ EXPERTS = {
 
 
 def add_loader(
-    graph: Graph, model: str, lora: str, strength: float = 1.4, title: str | None = None, files: Files | None = None
+    graph: Graph,
+    model: str,
+    lora: str | Slot,
+    strength: float = 1.4,
+    title: str | None = None,
+    files: Files | None = None,
 ) -> Slot:
     values = {"model_name": model, "lora_name": lora, "lora_strength": strength, "weight_dtype": "default"}
     return graph.slot(graph.add("PusaLoad", 0, title, files, **values))
@@ -105,7 +112,8 @@ def user_frames(graph: Graph, given: Given) -> Slot:
 
 def demo_graph(task: Task) -> Graph:
     graph = Graph(f"demo_{task.name}")
-    model = add_loader(graph, "pusa_demo_wan_t2v.safetensors", "pusa_demo_lora.safetensors")
+    lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
+    model = add_loader(graph, DEMO_FILES["model_name"], lora)
     loader = graph.add("PusaDemoLoader", 0)
     frames = [demo_frames(graph, task, given) for given in task.given]
     prompt = graph.slot(frames[0], 1) if frames else task.prompt
@@ -117,11 +125,14 @@ def demo_graph(task: Task) -> Graph:
 
 def user_graph(task: Task) -> Graph:
     graph = Graph(task.name)
+    sampling: dict[str, Any] = {}
     if task is WAN22:
         models, sampling = add_experts(graph), {"steps": 4, "cfg": 1.0}
+    elif task is TRAIN:
+        lora = add_training(graph, [T2V, VAE, TEXT_ENCODER])
+        models = {"model": add_loader(graph, T2V["name"], lora, files=[T2V])}
     else:
-        loaded = add_loader(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])
-        models, sampling = {"model": loaded}, {}
+        models = {"model": add_loader(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
     encoder = {"clip_name": TEXT_ENCODER["name"], "type": "wan", "device": "default"}
     clip = graph.slot(graph.add("CLIPLoader", 0, files=[TEXT_ENCODER], **encoder))
     vae = graph.slot(graph.add("VAELoader", 0, files=[VAE], vae_name=VAE["name"]))
@@ -162,7 +173,9 @@ def demo_note(task: Task) -> str:
 
 
 def user_note(task: Task) -> str:
-    models = [entry for level in EXPERTS.values() for entry in level] if task is WAN22 else [T2V, PUSA_LORA]
+    models = [T2V] if task is TRAIN else [T2V, PUSA_LORA]
+    if task is WAN22:
+        models = [entry for level in EXPERTS.values() for entry in level]
     files = [f"- `{entry['directory']}`: [{entry['name']}]({entry['url']})" for entry in [*models, TEXT_ENCODER, VAE]]
     clips = [given for given in task.given if given.length > 1]
     knobs = [
@@ -185,8 +198,8 @@ def _note(title: str, summary: str, middle: list[str], knobs: list[str], end: st
 
 def documents() -> dict[str, str]:
     """All files by their path in this folder."""
-    drawn = [(demo_graph(task), demo_note(task)) for task in TASKS]
-    drawn += [(user_graph(task), user_note(task)) for task in (*TASKS, WAN22)]
+    drawn = [(demo_graph(task), demo_note(task)) for task in (*TASKS, TRAIN)]
+    drawn += [(user_graph(task), user_note(task)) for task in (*TASKS, TRAIN, WAN22)]
     files = {}
     for graph, note in drawn:
         files[f"{graph.name}.json"] = dump(graph.page(note))

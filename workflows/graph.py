@@ -31,7 +31,8 @@ class NodeType:
     size: tuple[int, int]
 
 
-WIDGETS = ("INT", "FLOAT", "STRING", "COMBO")
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
+UNUSED = {"COMBO": "none"}  # what a widget holds whose value comes from a link; "" in others
 SEEDS = ("seed",)  # the page adds a widget after these, for what happens to the seed after a run
 
 
@@ -56,6 +57,18 @@ TYPES = {
     "VAELoader": _type("vae_name:COMBO", "VAE:VAE", 360, 80),
     "PusaDemoImage": _type("seed:INT", "image:IMAGE prompt:STRING", 340, 130),
     "PusaDemoClip": _type("seed:INT first:INT length:INT", "image:IMAGE prompt:STRING", 340, 170),
+    "PusaDemoDataset": _type("first_scene:INT clips:INT", "dataset:STRING", 340, 110),
+    "PusaTrainLora": _type(
+        "dataset:STRING model_name:COMBO vae_name:COMBO text_encoder:COMBO steps:INT rank:INT learning_rate:FLOAT "
+        "output_name:STRING width:INT? height:INT? frames:INT? fps:FLOAT? batch:INT? accumulate:INT? alpha:FLOAT? "
+        "dropout:FLOAT? warmup:INT? schedule:COMBO? optimizer:COMBO? weight_decay:FLOAT? caption_dropout:FLOAT? "
+        "p_async:FLOAT? shift:FLOAT? weighting:COMBO? ema:FLOAT? precision:COMBO? gradient_checkpointing:BOOLEAN? "
+        "offload_checkpoints:BOOLEAN? training_seed:INT? validation:FLOAT? validate_every:INT? save_every:INT? "
+        "sample_every:INT? sample_prompt:STRING? init_lora:COMBO? sample_image:IMAGE?",
+        "lora_name:* loss:IMAGE summary:STRING",
+        400,
+        1300,
+    ),
     "LoadImage": _type("image:COMBO", "IMAGE:IMAGE MASK:MASK", 300, 330),
     "LoadVideo": _type("file:COMBO", "VIDEO:VIDEO", 300, 330),
     "GetVideoComponents": _type("video:VIDEO", "images:IMAGE audio:AUDIO fps:FLOAT", 240, 110),
@@ -151,7 +164,7 @@ class Graph:
                 drawn["link"] = len(links)
             if entry.kind in WIDGETS:
                 drawn["widget"] = {"name": entry.name}
-                widgets.append("" if isinstance(value, Slot) else value)
+                widgets.append(UNUSED.get(entry.kind, "") if isinstance(value, Slot) else value)
                 widgets += ["fixed"] if entry.name in SEEDS else []
             inputs.append(drawn | ({"shape": 7} if entry.optional else {}))
         outputs = [{"name": name, "type": kind, "links": None} for name, kind in TYPES[node.kind].outputs]

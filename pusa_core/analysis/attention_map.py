@@ -196,16 +196,11 @@ class RecordedModel(nn.Module):
         return self.model(latents, timestep, context, blocks=blocks)
 
     def _heard(self, block: nn.Module, index: int) -> Callable[..., Tensor]:
-        def call(x: Tensor, time: Tensor, context: Tensor, rope: tuple[Tensor, Tensor], attend: Attention) -> Tensor:
-            heard = False
-
+        def call(x: Tensor, time: Tensor, context: Tensor, rope: Tensor, attend: Attention) -> Tensor:
             def attend_and_record(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                nonlocal heard
-                if not heard:  # a block attends to itself first, to the text second
-                    heard = True
-                    self.recorder.record(index, q, k, time.shape[1])
+                self.recorder.record(index, q, k, time.shape[1])
                 return attend(q, k, v)
 
-            return block(x, time, context, rope, attend_and_record)
+            return block(x, time, context, rope, attend, attend_and_record)
 
         return call

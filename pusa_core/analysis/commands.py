@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..checkpoints import read_checkpoint
-from ..generate import add_sampling_arguments, add_video_arguments, check_output, prepare
+from ..generate import add_sampling_arguments, add_video_arguments, check_output, prepared
 from ..lora import load_lora
 from ..model_files import (
     DEMO_CHECKPOINT,
@@ -47,7 +47,7 @@ def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     add_video_arguments(parser)
     add_sampling_arguments(parser)
     add_model_arguments(parser)
-    parser.set_defaults(run=run_attention_map)
+    parser.set_defaults(run=run_attention_map, given_frames_refresh=1)  # a map shows all frames, so all are computed
 
 
 def output_files(args: argparse.Namespace, *suffixes: str) -> list[Path]:
@@ -70,8 +70,8 @@ def run_attention_map(args: argparse.Namespace) -> None:
         total_blocks=read_checkpoint(args.checkpoint or DEMO_CHECKPOINT).config.num_layers,
         measure=pooled_frame_attention if args.pooled else frame_attention,
     )
-    job = prepare(args)
-    job.latents(recorder.after_step, through=lambda model: RecordedModel(model, recorder, job.context))
+    with prepared(args) as job:
+        job.latents(recorder.after_step, through=lambda model: RecordedModel(model, recorder, job.context))
     maps = recorder.result()
     png.parent.mkdir(parents=True, exist_ok=True)
     maps.save(npz, table)

@@ -1,4 +1,4 @@
-"""Fine-tuning: the frame-aware flow-matching objective and LoRA adapters."""
+"""Fine-tuning: the frame-aware flow-matching objective, LoRA adapters, and ``python -m pusa_core.training``."""
 
 from .adapters import LoraLinear, attach_lora, detach_lora
 from .objective import fafm_loss, loss_weight, sample_sigmas

@@ -2,41 +2,52 @@
 
 import math
 import re
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lora import Lora, LoraLayer
+from ..lora import Lora, LoraLayer, match_lora
 
 # all linears of self- and cross-attention and of the feed-forward network, as in the released Pusa LoRA
 TARGETS = re.compile(r"blocks\.\d+\.(?:(?:self|cross)_attn\.[qkvo]|ffn\.[02])")
 
 
-class LoraLinear(nn.Module):
-    """A frozen linear layer plus a trainable ``alpha / rank * up @ down``; it starts as the layer it wraps."""
+def check_rank(rank: int, rows: int, columns: int) -> None:
+    """Raise ``ValueError`` when a LoRA of that rank is larger than the layer it is for."""
+    limit = min(rows, columns)
+    if not 1 <= rank <= limit:
+        raise ValueError(f"LoRA rank {rank} does not fit a layer of {rows} x {columns}; use 1 to {limit}")
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer plus a trainable ``alpha / rank * up @ down``; it starts as the layer it wraps.
+
+    The factors are fp32, whatever the layer is. ``dropout`` acts on the update's input; ``strength`` scales the update
+    and is 1 in training.
+    """
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0) -> None:
         super().__init__()
-        limit = min(base.in_features, base.out_features)
-        if not 1 <= rank <= limit:
-            raise ValueError(
-                f"LoRA rank {rank} does not fit a layer of {base.out_features} x {base.in_features}; use 1 to {limit}"
-            )
+        check_rank(rank, base.out_features, base.in_features)
         self.base = base.requires_grad_(False)
         self.alpha = alpha
+        self.dropout = dropout
+        self.strength = 1.0
         device = base.weight.device
         self.down = nn.Parameter(torch.empty(rank, base.in_features, device=device))
         self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.alpha / self.down.shape[0]
-        update = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
-        return torch.add(self.base(x), update, alpha=scale)
+        scale = self.strength * self.alpha / self.down.shape[0]
+        inputs = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        update = F.linear(F.linear(inputs, self.down.to(x.dtype)), self.up.to(x.dtype))
+        return self.base(x).add_(update, alpha=scale)  # in place: nothing reads the layer's own output
 
 
-def attach_lora(model: nn.Module, rank: int, alpha: float | None = None) -> dict[str, LoraLinear]:
+def attach_lora(model: nn.Module, rank: int, alpha: float | None = None, dropout: float = 0.0) -> dict[str, LoraLinear]:
     """Freeze ``model`` and wrap every target linear, in place; ``alpha`` defaults to ``rank`` (scale 1).
 
     Returns the adapters by layer name. Raises ``ValueError`` when the rank exceeds a layer or nothing can be wrapped.
@@ -45,7 +56,9 @@ def attach_lora(model: nn.Module, rank: int, alpha: float | None = None) -> dict
     targets = {name: layer for name, layer in model.named_modules() if TARGETS.fullmatch(name)}
     if not targets:
         raise ValueError("the model has no Wan attention or feed-forward layer to adapt")
-    adapters = {name: LoraLinear(layer, rank, rank if alpha is None else alpha) for name, layer in targets.items()}
+    adapters = {
+        name: LoraLinear(layer, rank, rank if alpha is None else alpha, dropout) for name, layer in targets.items()
+    }
     for name, adapter in adapters.items():
         _replace(model, name, adapter)
     return adapters
@@ -53,12 +66,45 @@ def attach_lora(model: nn.Module, rank: int, alpha: float | None = None) -> dict
 
 def detach_lora(model: nn.Module, adapters: dict[str, LoraLinear]) -> Lora:
     """Put the wrapped layers back and return what the adapters learned. A scale of 1 is written without alpha."""
-    layers = {}
+    factors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
         _replace(model, name, adapter.base)
-        alpha = None if adapter.alpha == adapter.down.shape[0] else float(adapter.alpha)
-        layers[name] = LoraLayer(adapter.down.detach(), adapter.up.detach(), alpha)
+        factors |= {f"{name}.down": adapter.down.detach(), f"{name}.up": adapter.up.detach()}
+    return lora_from_factors(factors, next(iter(adapters.values())).alpha)
+
+
+def lora_from_factors(factors: Mapping[str, Tensor], alpha: float) -> Lora:
+    """The LoRA of trained parameters ``<layer>.down`` and ``<layer>.up``. A scale of 1 is written without alpha."""
+    layers = {}
+    for name, down in factors.items():
+        layer, _, kind = name.rpartition(".")
+        if kind == "down":
+            layers[layer] = LoraLayer(down, factors[f"{layer}.up"], None if alpha == len(down) else float(alpha))
     return Lora(layers)
+
+
+def check_start(lora: Lora, shapes: Mapping[str, tuple[int, ...]], rank: int) -> None:
+    """Raise ``ValueError`` unless training of that rank can go on from ``lora`` in a model of these shapes."""
+    match = match_lora(lora, shapes)
+    wrong = [name for name in match.layers if not TARGETS.fullmatch(name)]
+    if wrong or match.diffs:
+        raise ValueError(
+            f"the LoRA to start from changes {(wrong or list(match.diffs))[0]}, which this training does not; merge it "
+            f"into the checkpoint first"
+        )
+    largest = max(layer.rank for layer in match.layers.values())
+    if largest > rank:
+        raise ValueError(f"the LoRA to start from has rank {largest}, train.rank is {rank}; set it to {largest}")
+
+
+@torch.no_grad()
+def start_from(adapters: Mapping[str, LoraLinear], lora: Lora) -> None:
+    """Make fresh adapters compute what ``lora`` does; a rank beyond the LoRA's starts without effect."""
+    for name, layer in lora.layers.items():
+        if (adapter := adapters.get(name)) is not None:
+            scale = adapter.alpha / adapter.down.shape[0]
+            adapter.down[: layer.rank] = layer.down
+            adapter.up[:, : layer.rank] = layer.up.float() * (layer.scale / scale)
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

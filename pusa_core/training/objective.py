@@ -57,6 +57,15 @@ def loss_weight(sigmas: Tensor) -> Tensor:
     return (_bell(sigmas) - minimum) * scale
 
 
+def frame_errors(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
+) -> Tensor:
+    """Mean squared error of the predicted velocity in every frame, ``[B, F]`` fp32; see :func:`fafm_loss`."""
+    sigma = sigmas[:, None, :, None, None].to(latents)
+    velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
+    return (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))
+
+
 def fafm_loss(
     model: Callable[[Tensor, Tensor, Tensor], Tensor],
     latents: Tensor,
@@ -87,9 +96,7 @@ def fafm_loss(
             f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need "
             f"[{latents.shape[0]}, {latents.shape[2]}]"
         )
-    sigma = sigmas[:, None, :, None, None].to(latents)
-    velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
-    error = (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))  # [B, F]
+    error = frame_errors(model, latents, context, noise, sigmas)
     if weighting == "bell":
         error = error * loss_weight(sigmas)
     elif weighting == "reference":

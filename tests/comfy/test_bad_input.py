@@ -7,6 +7,7 @@ import pytest
 from demo.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
 from .graphs import clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
+from .models import DIT
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,10 @@ RUNS: list[tuple[Graph, str]] = [
         "frames 80 to 81: the clip has 81",
     ),
     (with_latent(start=keyframe(), again=keyframe(latent=["start", 0])), "latent frame 0 is given twice"),
+    (
+        image_to_video(given_frames_refresh=2) | {"model": node("UNETLoader", unet_name=DIT, weight_dtype="default")},
+        "given_frames_refresh is 2, but model was not loaded by Pusa Load",
+    ),
 ]
 
 

@@ -43,6 +43,17 @@ def test_core_node_acts_alike_on_both_models(comfy: ComfyClient, plain: torch.Te
     assert (video - plain).abs().max() > 0.01  # or the agreement would prove nothing
 
 
+@pytest.mark.parametrize("name", ["step cache", "skipped layers", "skipped layers, negative only", "context windows"])
+def test_frames_left_out_beside_a_core_node(comfy: ComfyClient, name: str) -> None:
+    """What a pass keeps is its own: the result is near that of computing all frames, never another pass's."""
+    graph = through(CHANGES[name])
+    exact = comfy.latent(graph, "video")
+    graph["video"]["inputs"]["given_frames_refresh"] = 2
+    video = comfy.latent(graph, "video")
+    assert (video - exact).abs().mean() < 0.02 * exact.abs().mean()
+    assert torch.equal(video, exact) == (name == "context windows")  # where given frames move from window to window
+
+
 def test_own_shift_does_not_matter(comfy: ComfyClient, plain: torch.Tensor) -> None:
     shifted = through(node("ModelSamplingSD3", model=["model", 0], shift=11.0))
     assert torch.equal(comfy.latent(shifted, "video"), plain)

@@ -22,8 +22,11 @@ def decode(video: bytes) -> list:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def widget_values(node: dict[str, Any]) -> list[Any]:
-    return [value for value in node.get("widgets_values", []) if value not in ("fixed", "randomize")]
+def typed_values(node: dict[str, Any]) -> list[Any]:
+    """What the widgets hold that no link overrides."""
+    widgets = [entry for entry in node["inputs"] if "widget" in entry]
+    values = [value for value in node.get("widgets_values", []) if value not in ("fixed", "randomize")]
+    return [value for entry, value in zip(widgets, values, strict=True) if entry["link"] is None]
 
 
 def api_graph(name: str) -> Graph:
@@ -48,6 +51,7 @@ def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name
     graph = api_graph(name)
     values = [value for node in graph.values() for value in node["inputs"].values()]
     files = [value for value in values if isinstance(value, str) and re.search(r"\.(safetensors|png|mp4)$", value)]
+    files += [f'"{node["inputs"]["dataset"]}"' for node in graph.values() if "dataset" in node["inputs"]]
     with pytest.raises(PromptRefused) as refused:
         comfy.queue(graph)
     _, *reasons = str(refused.value).splitlines()
@@ -68,6 +72,4 @@ def test_both_formats_hold_the_same_graph(path: Path) -> None:
         wired = {entry["name"]: links[entry["link"]] for entry in node["inputs"] if entry["link"] is not None}
         inputs = graph[key]["inputs"]
         assert wired == {name: value for name, value in inputs.items() if isinstance(value, list)}
-        constants = [value for value in inputs.values() if not isinstance(value, list)]
-        typed = [value for value in widget_values(node) if value != "" or "" in constants]
-        assert typed == constants, node["type"]
+        assert typed_values(node) == [value for value in inputs.values() if not isinstance(value, list)], node["type"]

@@ -89,10 +89,10 @@ def test_maps_of_a_sampling_run_equal_those_of_its_queries_and_keys(demo_model):
     latents, maps = recorded_run(model, [0, 2], [-1, 1])
     assert maps.steps == (0, 2) and maps.blocks == (1, 5)
 
-    seen = []
+    seen = []  # copies: the rotation that follows writes over queries and keys
     for block in (1, 5):
         for layer in (model.blocks[block].self_attn.norm_q, model.blocks[block].self_attn.norm_k):
-            layer.register_forward_hook(lambda module, args, output: seen.append(output))
+            layer.register_forward_hook(lambda module, args, output: seen.append(output.clone()))
     plain = generate_latents(model, given_first_frame(), encode_text("a red square"), encode_text(""), settings())
     assert torch.equal(plain, latents)  # recording changes nothing
     calls = [seen[i : i + 4] for i in range(0, len(seen), 4)]  # prompt and negative prompt for each step
@@ -183,6 +183,23 @@ def test_command_writes_picture_and_numbers(tmp_path):
     assert float(row["share"]) == pytest.approx(float(stored["maps"][1, 1, 2, 0]), rel=1e-6)
     assert Image.open(tmp_path / "map.png").size[0] > 400
     with pytest.raises(SystemExit, match=r"map\.png exists"):
+        run(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize("extra", [["--offload"], ["--pooled"]])
+def test_only_the_way_of_measuring_changes_the_numbers(tmp_path, extra):
+    pytest.importorskip("diffusers")
+    maps = []
+    for name, options in (("plain", []), ("other", extra)):
+        run(tmp_path / f"{name}.png", *options)
+        maps.append(np.load(tmp_path / f"{name}.npz")["maps"])
+    assert np.array_equal(*maps) == (extra == ["--offload"])
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    """Each of them would write the same files."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="attention-map works in one process; start it without torchrun"):
         run(tmp_path / "map.png")
 
 

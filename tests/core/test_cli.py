@@ -51,6 +51,23 @@ def test_image_to_video_writes_a_video_that_starts_with_the_image(tmp_path, pict
     assert Image.open(tmp_path / "out.png").size[0] > 500
 
 
+def test_offloaded_weights_make_the_same_video(tmp_path, picture):
+    sheets = []
+    for extra in ([], ["--offload"]):
+        generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 1, "--frames", 9, "--overwrite", *extra)
+        sheets.append(np.asarray(Image.open(tmp_path / "out.png")))
+    assert np.array_equal(*sheets)
+
+
+def test_frames_left_out_make_another_video_of_the_same_picture(tmp_path, picture):
+    sheets = []
+    for refresh in (1, 0):
+        arguments = ["--steps", 3, "--frames", 9, "--overwrite", "--given-frames-refresh", refresh]
+        generate(tmp_path, "--keyframe", f"0={picture}", *arguments)
+        sheets.append(np.asarray(Image.open(tmp_path / "out.png")).astype(int))
+    assert 0 < np.abs(sheets[0] - sheets[1]).mean() < 3
+
+
 def test_a_clip_can_end_the_video(tmp_path, picture):
     generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 1, "--cfg", 1, "--frames", 9)
     clip = tmp_path / "out.mp4"
@@ -145,6 +162,7 @@ def test_an_existing_file_is_never_overwritten_silently(tmp_path):
         (["--frames", "80"], "80 frames: a Wan video has 4 n \\+ 1 frames; use 81"),
         (["--size", "100x64"], "divisible by 16; resize to 96 x 64"),
         (["--steps", "0"], "steps is 0"),
+        (["--given-frames-refresh", "-1"], "given_frames_refresh is -1"),
         (["--keyframe", "0=gone.png"], "no such file: gone.png"),
         (["--keyframe", "99={picture}"], "position 99 does not exist"),
         (["--keyframe", "0={picture}", "--keyframe", "-21={picture}"], "given twice"),

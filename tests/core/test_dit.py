@@ -100,3 +100,54 @@ def test_a_model_used_for_inference_can_still_be_trained(tiny_model):
         model(latents, torch.tensor([500.0]), context)
     model(latents, torch.tensor([500.0]), context).sum().backward()
     assert model.patch_embedding.weight.grad is not None
+
+
+def test_with_and_without_autograd_alike(tiny_model, forward):
+    """Without autograd, results are written over their operands; with it they are not."""
+    model, arguments = tiny_model(), (forward["batch2.x"], forward["batch2.timestep"], forward["batch2.context"])
+    before = [argument.clone() for argument in arguments]
+    with torch.no_grad():
+        velocity = model(*arguments)
+    assert max_error(model(*arguments), velocity) < 1e-5
+    assert all(torch.equal(*pair) for pair in zip(arguments, before, strict=True))
+
+
+@pytest.mark.parametrize("tokens", [1, 24, None])
+def test_the_feed_forward_layer_in_parts(tiny_model, forward, tokens):
+    model, arguments = tiny_model(), (forward["batch2.x"], forward["batch2.timestep"], forward["batch2.context"])
+    sizes = []
+    model.blocks[0].ffn[0].register_forward_hook(lambda module, args, out: sizes.append(out.shape[1]))
+    for block in model.blocks:
+        block.ffn_tokens = tokens
+    with torch.no_grad():
+        assert max_error(model(*arguments), forward["batch2.pusa"]) < TOLERANCE
+    assert sizes == {1: [12] * 5, 24: [24, 24, 12], None: [60]}[tokens]
+
+
+def test_in_half_precision_the_angles_keep_full_precision(tiny_model):
+    """Far from the first frame, bf16 angles would be off by more than a radian."""
+    from pusa_core.rope import PLAIN, apply_rope, rope_table
+
+    grid = (300, 1, 1)
+    table = rope_table(128, grid, torch.device("cpu"), PLAIN)
+    x = torch.randn(1, 300, 2, 128).bfloat16()
+    exact = apply_rope(x.float(), table)
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            assert max_error(apply_rope(x.clone(), table).float(), exact) < 0.02
+
+
+def test_frames_can_be_at_other_positions(tiny_model):
+    """Frames 2 and 4 alone are what they are when only they are left of five."""
+    model, latents, context = tiny_model(), torch.randn(1, 16, 2, 4, 10), torch.randn(1, 4, 64)
+    arguments = latents, torch.tensor([500.0]), context
+    with torch.no_grad():
+        chosen = model(*arguments, frames=(2, 4))
+        doubled = model(*arguments, rope_axes=((2.0, 2.0), (1.0, 0.0), (1.0, 0.0)))
+        assert max_error(chosen, doubled) < 1e-5
+        assert max_error(chosen, model(*arguments)) > 1e-3
+
+
+def test_positions_beyond_the_table_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="too large"):
+        tiny_model()(torch.zeros(1, 16, 1, 2, 2100), torch.zeros(1), torch.zeros(1, 4, 64))

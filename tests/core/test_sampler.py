@@ -2,8 +2,18 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from pusa_core import euler_sample, flow_sigmas, guided_velocity, sigma_table, start_latents, switch_step
+from pusa_core import (
+    WanConfig,
+    WanModel,
+    euler_sample,
+    flow_sigmas,
+    guided_velocity,
+    sigma_table,
+    start_latents,
+    switch_step,
+)
 from tests.conftest import max_error
 
 TRAJECTORIES = [
@@ -121,3 +131,48 @@ def test_table_of_another_frame_count_is_refused():
 def test_guidance_without_a_negative_prompt_is_refused():
     with pytest.raises(ValueError, match="cfg is 3"):
         guided_velocity(lambda x, t, c: x, torch.zeros(1, 1, 1), None, 3)
+
+
+class Recorder(TorchDispatchMode):
+    """Counts operations, and those that read a value or move a tensor between devices, as a host must wait for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.waits = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.count += 1
+        devices = {x.device.type for x in (*args, out) if isinstance(x, torch.Tensor) and x.ndim}
+        if len(devices) > 1 or func.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.equal,
+        ):
+            self.waits.append(str(func))
+        return out
+
+
+@pytest.mark.parametrize("callback", [None, lambda *_: None])
+@pytest.mark.parametrize("refresh", [1, 2])
+def test_the_loop_never_waits_for_the_device(callback, refresh):
+    """On the meta device, which holds no values. After two steps, which bring tables over, nothing crosses over."""
+    with torch.device("meta"):
+        model = WanModel(WanConfig(dim=96, ffn_dim=192, num_heads=4, num_layers=2, text_dim=64))
+        latents, context = torch.empty(1, 16, 5, 4, 4), torch.empty(1, 3, 64)
+    table = sigma_table(flow_sigmas(6), torch.tensor([0.0, 1.0, 0.3, 1.0, 1.0]))
+    network = guided_velocity(model, context, context, 3.0)
+    waits, own = [], []
+    with Recorder() as recorder, torch.inference_mode():
+
+        def velocity(*arguments):
+            before = recorder.count
+            waits.append(len(recorder.waits))
+            out = network(*arguments)
+            own.append(recorder.count - before)
+            return out
+
+        out = euler_sample(velocity, latents, table, callback=callback, given_frames_refresh=refresh)
+    assert out.is_meta
+    assert waits[2:] == [waits[2]] * 4 and len(recorder.waits) == waits[2] > 0
+    assert recorder.count - sum(own) < 6 * 20  # what the loop does around the network

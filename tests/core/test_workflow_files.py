@@ -6,9 +6,10 @@ import pytest
 
 from workflows.build import HERE, documents
 from workflows.tasks import TASKS, WAN22
+from workflows.training import TRAIN
 
 DOCUMENTS = documents()
-NAMES = {f"{prefix}{task.name}" for task in TASKS for prefix in ("", "demo_")} | {WAN22.name}
+NAMES = {f"{prefix}{task.name}" for task in (*TASKS, TRAIN) for prefix in ("", "demo_")} | {WAN22.name}
 
 
 def test_files_are_up_to_date():

@@ -1,0 +1,135 @@
+"""``RESULTS.md`` and its pictures, from what ``benchmarks.forward`` measured."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chart import Lines, draw_chart, save_charts
+
+LABELS = {
+    "limit": "limit: matrix products and attentions alone",
+    "pusa": "this project",
+    "pusa, one timestep": "this project, one timestep for all frames",
+    "comfyui": "ComfyUI's own network",
+    "reference": "the public implementation's arithmetic",
+    "diffusers": "diffusers, one timestep for each token",
+}
+MB = 1 << 20
+
+
+def label(variant: str) -> str:
+    name = variant.removesuffix(", compiled")
+    return LABELS[name] + (", compiled" if name != variant else "")
+
+
+def median(size: dict[str, Any], variant: str) -> float:
+    return statistics.median(size["seconds"][variant])
+
+
+def table(size: dict[str, Any]) -> list[str]:
+    """A row for each variant, times as medians with the range, ratios to the limit round by round."""
+    limit = size["seconds"]["limit"]
+    peak = size.get("peak", {}).get("flops")
+    head = "| | seconds (range) | times the limit (range) | peak memory, MB |" + (" of matmul peak |" if peak else "")
+    rows = [head, "|---|---|---|---|" + ("---|" if peak else "")]
+    for variant, seconds in size["seconds"].items():
+        ratios = [own / bound for own, bound in zip(seconds, limit, strict=True)]
+        memory = size["memory"].get(variant)
+        cells = [
+            label(variant),
+            f"{statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f})",
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+            "" if memory is None else f"{memory / MB:,.0f}",
+        ]
+        if peak:
+            cells.append(f"{size['flops'] / statistics.median(seconds) / peak:.0%}")
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
+
+
+def remarks(size: dict[str, Any]) -> list[str]:
+    """What else was measured at one size."""
+    ours, scalar = size["seconds"]["pusa"], size["seconds"]["pusa, one timestep"]
+    vector = statistics.median([a / b for a, b in zip(ours, scalar, strict=True)]) - 1
+    step = statistics.median(ours)
+    errors = ", ".join(f"{LABELS[name]} {error:.1g}" for name, error in size["errors"].items())
+    lines = [
+        f"Unequal timesteps take {vector:+.1%} against one for all frames. Of a step of this project, the text's "
+        f"embedding, keys and values take {size['parts']['text'] / step:.2%}, the embedding of the times "
+        f"{size['parts']['time'] / step:.2%}; the sampler around it adds {size['sampler'] / step:.2%}. Greatest "
+        f"difference of outputs to ours, as a share of the greatest output: {errors}.",
+    ]
+    if "reference" in size["memory"]:
+        share = size["memory"]["pusa"] / size["memory"]["reference"]
+        lines[0] += f" Peak memory is {share:.0%} of that of the public implementation's arithmetic."
+    kept = size["kept"]
+    lines[0] += (
+        f" With the keys and values of {kept['frames']} given frames kept, a step takes {kept['ratio']:.1%} of a full "
+        f"one; kept for 5 steps each time, sampling is {5 / (1 + 4 * kept['ratio']):.2f} times faster."
+    )
+    if "backends" in size:
+        backends = ", ".join(f"{name} {seconds:.4f} s" for name, seconds in size["backends"].items())
+        lines[0] += f" One attention among all tokens: {backends}."
+    return lines
+
+
+def growth(sizes: dict[str, dict[str, Any]]) -> list[str]:
+    """Time and memory against those of the smallest size, beside the growth of the arithmetic."""
+    ordered = sorted(sizes.values(), key=lambda size: size["tokens"])
+    first = ordered[0]
+    rows = ["| tokens | arithmetic | time | memory |", "|---|---|---|---|"]
+    for size in ordered:
+        factors = (
+            size["flops"] / first["flops"],
+            median(size, "pusa") / median(first, "pusa"),
+            size["memory"]["pusa"] / max(first["memory"]["pusa"], 1),
+        )
+        rows.append(f"| {size['tokens']:,} | " + " | ".join(f"x{factor:.1f}" for factor in factors) + " |")
+    return rows
+
+
+def chart(name: str, sizes: dict[str, dict[str, Any]], path: Path) -> None:
+    ordered = sorted(sizes.values(), key=lambda size: size["tokens"])
+    eager = [variant for variant in LABELS if variant in ordered[0]["seconds"] and variant != "pusa, one timestep"]
+    time: Lines = {variant: [(size["tokens"], median(size, variant)) for size in ordered] for variant in eager}
+    memory: Lines = {
+        variant: [(size["tokens"], max(size["memory"][variant] / MB, 1)) for size in ordered]
+        for variant in eager
+        if variant != "limit"
+    }
+    charts = [(f"{name}: seconds of a step", time), (f"{name}: peak memory, MB", memory)]
+    save_charts([draw_chart(title, "tokens", lines, eager) for title, lines in charts], path)
+
+
+def section(found: dict[str, Any], folder: Path) -> list[str]:
+    about = dict(found["about"])
+    lines = [f"## {about.pop('machine')}", "", ", ".join(f"{name} {value}" for name, value in about.items()) + ".", ""]
+    for number, (name, sizes) in enumerate(found["cases"].items()):
+        if not sizes:
+            continue
+        lines += [f"### {name}", ""]
+        for size in sorted(sizes.values(), key=lambda size: size["tokens"]):
+            lines += [f"{size['tokens']:,} tokens:", "", *table(size), "", *remarks(size), ""]
+        if len(sizes) > 1:
+            picture = folder / f"forward-{found['profile']}-{number}.png"
+            chart(name, sizes, picture)
+            lines += ["How this project's time and memory grow with the number of tokens:", "", *growth(sizes), ""]
+            lines += [f"![time and memory against tokens]({picture.name})", ""]
+    return lines
+
+
+def write_results(folder: Path) -> None:
+    """``RESULTS.md`` in ``folder``, from all ``forward-*.json`` there."""
+    lines = [
+        "# One step of the DiT: time and memory",
+        "",
+        "Written by `python -m benchmarks.forward`. All networks have the same weights and inputs, a different "
+        "timestep for every frame, and PyTorch's own attention; they take turns, each in a process of its own. Seconds "
+        "are medians over the rounds. Memory is the peak during a step above what is there before it: of resident "
+        "memory on a CPU, of allocated memory on a GPU.",
+        "",
+    ]
+    for store in sorted(folder.glob("forward-*.json")):
+        lines += section(json.loads(store.read_text()), folder)
+    (folder / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")

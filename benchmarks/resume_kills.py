@@ -1,0 +1,204 @@
+"""Kills a training at random moments, also while it saves, and compares what comes out with an undisturbed run.
+
+    python -m benchmarks.resume_kills --kills 20
+
+Trains the demo model on the CPU, 40 steps at a time. Every run that was killed at least once must end with the weights,
+optimiser state and CSV of the undisturbed one, bit for bit; only the seconds of a step may differ.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from demo.clips import draw_scene
+from demo.paths import DIT, VAE
+from pusa_core.media import write_video
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[1]
+SIZE, FRAMES = 64, 13
+STEPS = 40
+LONGEST = 120.0  # seconds that a run may take to its end
+
+
+def make_clips(folder: Path, count: int = 4) -> Path:
+    """Clips of the demo's moving shapes with their captions."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        scene = draw_scene(number)
+        write_video(torch.from_numpy(scene.render(list(range(FRAMES)))), folder / f"clip{number}.mp4")
+        (folder / f"clip{number}.txt").write_text(scene.caption)
+    return folder
+
+
+def command(clips: Path, run: Path, *flags: str) -> list[str]:
+    """The training of the demo model, as a command."""
+    options = {
+        "model.checkpoint": DIT,
+        "model.vae": VAE,
+        "model.text_encoder": "demo",
+        "model.dtype": "fp32",
+        "data.folder": clips,
+        "data.width": SIZE,
+        "data.height": SIZE,
+        "data.frames": FRAMES,
+        "train.rank": 8,
+        "train.device": "cpu",
+        "output.folder": run,
+    }
+    given = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "pusa_core.training", "--progress=json", *given, *flags]
+
+
+def hard_flags(steps: int) -> list[str]:
+    """A training in which there is much to get wrong: everything that has a state is on."""
+    return [
+        f"--train.steps={steps}",
+        "--train.accumulate=2",
+        "--train.dropout=0.1",
+        "--train.ema=0.9",
+        "--train.warmup=5",
+        "--train.schedule=cosine",
+        "--data.validation=1",
+        "--output.validate_every=7",
+        "--output.save_every=3",
+    ]
+
+
+@contextmanager
+def started(arguments: Sequence[str]) -> Iterator[subprocess.Popen]:
+    """A running command, killed at the end if it is still there."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def finish(arguments: Sequence[str]) -> list[dict]:
+    """Run a command to its end; the events that it reports. Raises ``RuntimeError`` when it fails."""
+    with started(arguments) as process:
+        out, err = process.communicate(timeout=LONGEST)
+        if process.returncode:
+            raise RuntimeError(f"exit code {process.returncode}: {err.decode(errors='replace')[-2000:]}")
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@dataclass
+class Killer:
+    """Kills a process at a random moment. ``moments`` counts what it was doing, by name."""
+
+    dice: random.Random
+    moments: dict[str, int]
+
+    def run(self, arguments: Sequence[str], run: Path) -> bool:
+        """Start a command and kill it with SIGKILL, unless it ends before; whether it was killed."""
+        kinds: dict[str, Callable[[subprocess.Popen], bool]] = {
+            "starting": self._starting,
+            "training": self._training,
+            "saving": lambda process: self._saving(process, run),
+        }
+        kind = self.dice.choices(list(kinds), weights=[1, 4, 4])[0]
+        with started(arguments) as process:
+            if not kinds[kind](process) or process.poll() is not None:
+                return False
+            process.kill()
+            process.wait()
+        self.moments[kind] = self.moments.get(kind, 0) + 1
+        return True
+
+    def _starting(self, process: subprocess.Popen) -> bool:
+        time.sleep(self.dice.uniform(0, 2))
+        return True
+
+    def _training(self, process: subprocess.Popen) -> bool:
+        """After a few steps, at some point of the next one."""
+        steps = self.dice.randint(1, 9)
+        for line in process.stdout or ():
+            steps -= json.loads(line)["event"] == "step"
+            if not steps:
+                time.sleep(self.dice.uniform(0, 0.1))
+                return True
+        return False
+
+    def _saving(self, process: subprocess.Popen, run: Path) -> bool:
+        """While a checkpoint is there under its temporary name, or just after."""
+        saves = self.dice.randint(1, 3)
+        seen: set[str] = set()
+        while process.poll() is None:
+            seen |= {path.name for path in (run / "checkpoints").glob("*.partial")}
+            if len(seen) >= saves:
+                time.sleep(self.dice.choice([0.0, self.dice.uniform(0, 0.02)]))
+                return True
+            time.sleep(0.0005)
+        return False
+
+
+def rows_without_seconds(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{name: text for name, text in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def differences(one: Path, other: Path, steps: int) -> list[str]:
+    """What differs between two finished runs: names of tensors, or the CSV."""
+    found = []
+    for name in (f"checkpoints/step_{steps:08d}/state.safetensors", "pusa_lora.safetensors"):
+        left, right = (load_file(run / name) for run in (one, other))
+        found += sorted(left.keys() ^ right.keys())
+        found += [name for name in left.keys() & right.keys() if not torch.equal(left[name], right[name])]
+    return found + ["metrics.csv"] * (rows_without_seconds(one) != rows_without_seconds(other))
+
+
+def run_with_kills(arguments: Sequence[str], run: Path, killer: Killer, kills: int) -> int:
+    """Run a command to its end, killing it up to ``kills`` times on the way; how often it was killed."""
+    done = 0
+    while done < kills and killer.run(arguments, run):
+        done += 1
+    finish(arguments)
+    return done
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="at least so many, over as many runs as it takes")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    killer, kills, runs, wrong = Killer(random.Random(args.seed), {}), 0, 0, []
+    with tempfile.TemporaryDirectory() as name:
+        clips = make_clips(Path(name) / "clips")
+        straight = Path(name) / "straight"
+        finish(command(clips, straight, *hard_flags(STEPS)))
+        while kills < args.kills:
+            run, runs = Path(name) / f"killed{runs}", runs + 1
+            killed = run_with_kills(
+                command(clips, run, *hard_flags(STEPS), "--resume"), run, killer, args.kills - kills
+            )
+            wrong += (found := differences(straight, run, STEPS))
+            kills += killed
+            log.info("run %d: killed %d times; differs in %s", runs, killed, found or "nothing")
+    log.info("%d kills in %d runs, while %s; %d differences", kills, runs, killer.moments, len(wrong))
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

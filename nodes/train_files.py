@@ -1,0 +1,103 @@
+"""Files of Pusa Train LoRA: what it is given, where its runs and its LoRA go."""
+
+import filecmp
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+RUNS = "pusa_training"  # in ComfyUI's output folder: a folder for each run, named as its LoRA
+FILE_NAME = re.compile(r"\w[\w .+-]*(?<![ .])")
+
+
+def dataset_folder(dataset: str) -> Path:
+    """The folder that the input ``dataset`` names: a path, absolute or in ComfyUI's input folder."""
+    if not dataset.strip():
+        raise ValueError(
+            "dataset is empty; name a folder with videos and captions, in ComfyUI's input folder or by its path"
+        )
+    folder = Path(folder_paths.get_input_directory(), dataset.strip())  # an absolute path replaces the first
+    if not folder.is_dir():
+        raise ValueError(
+            f'dataset is "{dataset}", but there is no folder {folder}; name one in ComfyUI\'s input folder, or its '
+            f"whole path"
+        )
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """Changes when a file of the folder does, by name, size or time; hidden ones, such as the cache, do not count."""
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    states = [(str(name), (folder / name).stat()) for name in shown]
+    return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in states]).encode()).hexdigest()
+
+
+def run_folder(output_name: str) -> Path:
+    return Path(folder_paths.get_output_directory(), RUNS, output_name)
+
+
+def lora_path(output_name: str) -> Path:
+    """Where the LoRA goes: into the first of ComfyUI's folders of LoRAs."""
+    return Path(folder_paths.get_folder_paths("loras")[0], f"{output_name}.safetensors")
+
+
+def check_name(output_name: str) -> None:
+    """Raise ``ValueError`` for a name that is no plain file name, or that belongs to a LoRA from elsewhere."""
+    if not FILE_NAME.fullmatch(output_name) or output_name.endswith(".safetensors"):
+        raise ValueError(
+            f'output_name is "{output_name}"; use a file name without folders and without .safetensors, made of '
+            f"letters, digits, spaces and . _ + -"
+        )
+    file = f"{output_name}.safetensors"
+    if folder_paths.get_full_path("loras", file) and not run_folder(output_name).is_dir():
+        raise ValueError(f'output_name is "{output_name}", but a LoRA {file} exists already; choose another name')
+
+
+def check_target(target: Path, trained: Path) -> None:
+    """Raise ``ValueError`` when ``target`` is there and is not the LoRA ``trained``: it would be lost."""
+    if target.exists() and not (trained.exists() and filecmp.cmp(target, trained, shallow=False)):
+        raise ValueError(f"{target} is there already and is not the LoRA of this run; choose another output_name")
+
+
+def register(trained: Path, target: Path) -> None:
+    """Copy a trained LoRA to where ComfyUI lists it; a copy that fails leaves nothing behind."""
+    check_target(target, trained)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    try:
+        shutil.copyfile(trained, partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_picture(path: str) -> Tensor:
+    """IMAGE ``[1, H, W, 3]``."""
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255)[None]
+
+
+def save_sample_image(image: Tensor) -> str:
+    """The first picture of an IMAGE as a file whose name tells what it shows; its path."""
+    pixels = (image[0, ..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"pusa_sample_{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def model_file(kind: str, name: str, given: str) -> str:
+    """The path of a model file. Raises ``ValueError`` when the input ``given`` names none that is there."""
+    path = folder_paths.get_full_path(kind, name)
+    if path is None:
+        raise ValueError(f'{given} is "{name}", which is not in models/{kind}; put it there, or pick another')
+    return path

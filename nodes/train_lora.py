@@ -1,0 +1,143 @@
+"""Pusa Train LoRA: a folder of clips with captions -> a LoRA that the next node can load."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from .host_progress import TrainingProgress
+from .host_training import run_training
+from .load import NO_LORA
+from .train_files import (
+    check_name,
+    check_target,
+    dataset_folder,
+    fingerprint,
+    load_picture,
+    lora_path,
+    model_file,
+    register,
+    run_folder,
+    save_sample_image,
+)
+from .train_options import OPTIONS, advanced_inputs, as_advanced, as_text, basic_inputs, check_options
+
+DEMO_ENCODER = "demo"
+
+
+class PusaTrainLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PusaTrainLora",
+            display_name="Pusa Train LoRA",
+            category="Pusa",
+            description="Trains a LoRA with one noise level per frame on a folder of clips with captions. Interrupt "
+            "saves; queueing the same again goes on from there.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.String.Input(
+                    "dataset",
+                    default="",
+                    tooltip="A folder of clips with captions (clip.mp4 and clip.txt): its name in ComfyUI's input "
+                    "folder, or its whole path.",
+                ),
+                io.Combo.Input(
+                    "model_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="The Wan2.1 or Wan2.2-14B text-to-video model to train on, from models/diffusion_models.",
+                ),
+                io.Combo.Input(
+                    "vae_name",
+                    options=folder_paths.get_filename_list("vae"),
+                    tooltip="The Wan2.1 VAE, from models/vae.",
+                ),
+                io.Combo.Input(
+                    "text_encoder",
+                    options=[DEMO_ENCODER, *folder_paths.get_filename_list("text_encoders")],
+                    tooltip="umt5-xxl, from models/text_encoders; demo goes with the demo model alone.",
+                ),
+                *basic_inputs(),
+                io.String.Input(
+                    "output_name", default="my_pusa_lora", tooltip="The new LoRA's file name, without .safetensors."
+                ),
+                *advanced_inputs(),
+                as_advanced(
+                    io.Combo.Input(
+                        "init_lora",
+                        options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+                        default=NO_LORA,
+                        optional=True,
+                        tooltip="A LoRA to go on from, such as the released Pusa LoRA.",
+                    )
+                ),
+                io.Image.Input("sample_image", optional=True, tooltip="What the sample videos start with."),
+            ],
+            outputs=[
+                io.AnyType.Output(
+                    display_name="lora_name", tooltip="For lora_name of Pusa Load or a core LoRA loader."
+                ),
+                io.Image.Output(display_name="loss"),
+                io.String.Output(display_name="summary"),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, dataset: str | None = None, output_name: str | None = None) -> bool | str:
+        try:
+            if dataset is not None:
+                dataset_folder(dataset)
+            if output_name is not None:
+                check_name(output_name)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, dataset: str | None = None, **kwargs: Any) -> str:
+        if dataset is None:  # it comes from another node, whose inputs ComfyUI knows
+            return ""
+        return fingerprint(dataset_folder(dataset))
+
+    @classmethod
+    def execute(
+        cls,
+        dataset: str,
+        model_name: str,
+        vae_name: str,
+        text_encoder: str,
+        output_name: str,
+        init_lora: str = NO_LORA,
+        sample_image: Tensor | None = None,
+        **values: Any,
+    ) -> io.NodeOutput:
+        check_name(output_name)
+        options = {
+            "data.folder": str(dataset_folder(dataset)),
+            "model.checkpoint": model_file("diffusion_models", model_name, "model_name"),
+            "model.vae": model_file("vae", vae_name, "vae_name"),
+            "model.text_encoder": text_encoder,
+            "output.folder": str(run_folder(output_name)),
+            "output.name": output_name,
+            **{option: as_text(values[name]) for name, option in OPTIONS.items() if name in values},
+        }
+        if text_encoder != DEMO_ENCODER:
+            options["model.text_encoder"] = model_file("text_encoders", text_encoder, "text_encoder")
+        if init_lora != NO_LORA:
+            options["model.init_lora"] = model_file("loras", init_lora, "init_lora")
+        if sample_image is not None:
+            options["output.sample_keyframes"] = json.dumps([f"0={save_sample_image(sample_image)}"])
+        check_options(options)
+        target = lora_path(output_name)
+        check_target(target, run_folder(output_name) / target.name)
+        progress = TrainingProgress(cls.hidden.unique_id)
+        run_training([f"--{option}={value}" for option, value in options.items()], progress)
+        register(Path(progress.result["lora"]), target)
+        plot = load_picture(progress.result["plot"])
+        summary = f"{target.name}: {progress.summary()}\nThe run is kept in {run_folder(output_name)}"
+        progress.say(summary)
+        return io.NodeOutput(target.name, plot, summary, ui=ui.PreviewImage(plot, cls=cls))

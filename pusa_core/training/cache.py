@@ -1,0 +1,194 @@
+"""Clips and captions encoded once, kept as safetensors.
+
+An entry's name is a hash of what it was made from: the bytes of the file or of the caption, the size, and the encoder.
+A changed clip, caption, size or encoder therefore is another entry. An entry carries a checksum of its tensor; one that
+does not hold, or cannot be read, is made again.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..pipeline import Vae
+from .clips import Clip, Skip, clip_size, nearest_size, read_clip
+from .config import Config, DataOptions
+from .files import SaveError
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"  # of an entry; part of its name
+BLOCKS, BLOCK = 64, 1 << 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A clip with the names of its encoded video and caption."""
+
+    clip: Clip
+    size: tuple[int, int]
+    content: str  # hash of the file
+    latents: str
+    context: str
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What encodes, loaded only when something has to be encoded."""
+
+    load_vae: Callable[[], Vae]
+    load_text: Callable[[], Callable[[str], Tensor]]
+    vae_identity: str
+    text_identity: str
+
+
+def file_identity(path: Path) -> str:
+    """A hash of a weight file's size and of blocks spread over it; of all files in it for a folder."""
+    if path.is_dir():
+        return hash_of(*(file_identity(file) for file in sorted(path.rglob("*")) if file.is_file()))
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for index in range(BLOCKS):
+            file.seek(size * index // BLOCKS)
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_of(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def entry_names(clips: Sequence[Clip], data: DataOptions, encoders: Encoders, skip: Skip) -> list[Entry]:
+    """The names under which the clips are kept; a clip that is no video is reported to ``skip``."""
+    entries = []
+    for clip in clips:
+        try:
+            size = nearest_size(clip_size(clip.path), data.sizes)
+        except ValueError as error:
+            skip(clip.path.name, str(error))
+            continue
+        content = file_hash(clip.path)
+        latents = hash_of(FORMAT, content, size, data.frames, data.fps, encoders.vae_identity)
+        entries.append(Entry(clip, size, content, latents, context_name(clip.caption, encoders)))
+    return entries
+
+
+def context_name(caption: str, encoders: Encoders) -> str:
+    return hash_of(FORMAT, caption, encoders.text_identity)
+
+
+class Cache:
+    """Encoded clips in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def holds(self, name: str) -> bool:
+        """Whether the entry is there and whole; a damaged one is reported, and made again by the caller."""
+        if not self.path(name).exists():
+            return False
+        try:
+            with safe_open(self.path(name), framework="pt") as file:
+                about = file.metadata()
+                whole = about["sha256"] == _checksum(file.get_tensor("value"), about["length"])
+        except (SafetensorError, OSError, KeyError, TypeError) as error:
+            log.warning("cache entry %s cannot be read (%s); it is made again", self.path(name), error)
+            return False
+        if not whole:
+            log.warning("cache entry %s is damaged (its checksum differs); it is made again", self.path(name))
+        return whole
+
+    def write(self, name: str, value: Tensor, length: int = 0) -> None:
+        """Write an entry, whole or not at all; ``length``: rows of zeros included that :meth:`read` restores.
+
+        Raises :class:`pusa_core.training.files.SaveError`.
+        """
+        value = value.contiguous()
+        about = {"sha256": _checksum(value, str(length)), "length": str(length)}
+        temporary = self.folder / f".{name}.{os.getpid()}.partial"
+        try:
+            save_file({"value": value}, temporary, about)
+            os.replace(temporary, self.path(name))
+        except (OSError, SafetensorError) as error:
+            raise SaveError(
+                f"cannot write to the cache {self.folder} ({error}); make room, or set data.cache"
+            ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, name: str) -> Tensor:
+        """The entry's tensor in fp32: latents ``[16, F, h, w]`` or a context ``[L, text_dim]``."""
+        with safe_open(self.path(name), framework="pt") as file:
+            value, length = file.get_tensor("value").float(), int(file.metadata()["length"])
+        return torch.nn.functional.pad(value, (0, 0, 0, length - len(value))) if length else value
+
+
+def _checksum(value: Tensor, length: str) -> str:
+    """Of the numbers and of all that says how they are read."""
+    digest = hashlib.sha256(f"{value.dtype} {list(value.shape)} {length}".encode())
+    digest.update(value.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fill(
+    cache: Cache,
+    entries: Sequence[Entry],
+    config: Config,
+    encoders: Encoders,
+    skip: Skip,
+    progress: Callable[[int, int], None],
+    captions: Sequence[str] = (),
+) -> list[Entry]:
+    """Encode what the cache lacks; returns the clips that can be trained on.
+
+    Args:
+        skip: called for each clip whose frames cannot be read.
+        progress: ``progress(done, total)`` in entries, clips and captions together.
+        captions: captions to encode beside those of the clips.
+    """
+    texts = {context_name(text, encoders): text for text in (*captions, *(entry.clip.caption for entry in entries))}
+    missing = {name: text for name, text in texts.items() if not cache.holds(name)}
+    total, done = len(texts) + len(entries), len(texts) - len(missing)
+    progress(done, total)
+    if missing:
+        encode = encoders.load_text()
+        for name, text in missing.items():
+            context = encode(text)[0].cpu()  # [L, text_dim], zero past the end of the text
+            used = len(context) - int(context.any(dim=1).flip(0).int().argmax()) if context.any() else 0
+            cache.write(name, context[:used].bfloat16(), len(context))
+            progress(done := done + 1, total)
+        del encode  # as large as the DiT
+    usable, vae = [], lru_cache(encoders.load_vae)
+    for entry in entries:
+        try:
+            held = cache.holds(entry.latents)
+            frames = None if held else read_clip(entry.clip.path, entry.size, config.data.frames, config.data.fps)
+        except ValueError as error:
+            skip(entry.clip.path.name, str(error))
+        else:
+            if frames is not None:
+                cache.write(entry.latents, vae().encode(frames)[0].cpu().half())
+            usable.append(entry)
+        progress(done := done + 1, total)
+    return usable

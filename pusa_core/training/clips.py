@@ -1,0 +1,161 @@
+"""The clips of a training folder: finding them, their captions, and reading their frames."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..media import resize_cover
+
+VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
+NESTED = ("", "train", "videos")  # where metadata's file names may lie; "train" is the layout of Pusa's released set
+
+TICK = 1e-3  # seconds; Matroska rounds times to milliseconds
+
+Skip = Callable[[str, str], None]
+"""``skip(file, reason)``: a clip that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    path: Path
+    caption: str
+
+
+def find_clips(folder: Path, skip: Skip) -> list[Clip]:
+    """The clips with captions in ``folder``, in the order of their names; the others are reported to ``skip``.
+
+    With ``metadata.csv`` or ``metadata.jsonl`` (columns or keys ``file_name`` and ``text``) those it lists, otherwise
+    every video beside a ``.txt`` of the same name.
+
+    Raises ``ValueError`` when the metadata cannot be read.
+    """
+    clips = []
+    for path, caption in sorted(_listed(folder)):
+        if not path.is_file():
+            skip(path.name, "listed in the metadata, but there is no such file")
+        elif not caption.strip():
+            skip(path.name, f"no caption; write one into {path.with_suffix('.txt').name}, or into the metadata")
+        else:
+            clips.append(Clip(path, " ".join(caption.split())))
+    return clips
+
+
+def _listed(folder: Path) -> Iterator[tuple[Path, str]]:
+    for name, read in (("metadata.csv", _read_csv), ("metadata.jsonl", _read_jsonl)):
+        if (folder / name).is_file():
+            for row in _rows(folder / name, read):
+                if not row.get("file_name"):
+                    raise ValueError(f"{folder / name}: no file_name in {row}; a row needs file_name and text")
+                yield _locate(folder, str(row["file_name"])), str(row.get("text") or "")
+            return
+    for path in folder.iterdir():
+        if path.suffix.lower() in VIDEOS and path.is_file():
+            text = path.with_suffix(".txt")
+            yield path, text.read_text(encoding="utf-8-sig", errors="replace") if text.is_file() else ""
+
+
+def _rows(path: Path, read: Callable[[str], list[dict]]) -> list[dict]:
+    try:
+        return read(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read ({error}); correct that line") from error
+
+
+def _locate(folder: Path, name: str) -> Path:
+    places = [folder / nested / name for nested in NESTED]
+    return next((place for place in places if place.is_file()), places[0])
+
+
+def _read_csv(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _read_jsonl(text: str) -> list[dict]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"line {number} is not a JSON object: {error}") from error
+    return rows
+
+
+def clip_size(path: Path) -> tuple[int, int]:
+    """Width and height of a video as it is shown. Raises ``ValueError`` for a file that is no video."""
+    for picture in _decode(path):
+        height, width, _ = _upright(picture).shape
+        return width, height
+    raise ValueError("holds no frame")
+
+
+def nearest_size(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """The one of ``sizes`` whose shape is nearest to that of ``size``, so that least is cut away."""
+    shape = size[0] / size[1]
+    return min(sizes, key=lambda other: max(shape * other[1] / other[0], other[0] / other[1] / shape))
+
+
+def read_clip(path: Path, size: tuple[int, int], frames: int, fps: float) -> Tensor:
+    """The first ``frames`` frames, scaled to cover ``size`` and cut to it: ``[frames, H, W, 3]`` fp32 in 0..1.
+
+    With ``fps``, the frames shown at that rate; otherwise every frame of the file.
+    Raises ``ValueError`` when the file is too short or cannot be read.
+    """
+    pictures: list[Tensor] = []
+    for picture in _at_rate(_decode(path), fps):
+        pictures.append(resize_cover(_upright(picture)[None] / 255, *size))
+        if len(pictures) == frames:
+            return torch.cat(pictures)
+    rate = f" at {fps:g} frames per second" if fps else ""
+    raise ValueError(f"too short: {len(pictures)} frames{rate}, {frames} are needed")
+
+
+def _decode(path: Path) -> Iterator:
+    """The decoded frames of a video; ``ValueError`` where they cannot be read."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            yield from container.decode(video=0)
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise ValueError(f"cannot be read as a video ({error})") from error
+
+
+def _upright(picture: Any) -> Tensor:
+    """``[H, W, 3]`` uint8, turned as the file says (a phone held upright); PyAV before 14 does not tell."""
+    return torch.rot90(torch.from_numpy(picture.to_ndarray(format="rgb24")), getattr(picture, "rotation", 0) // 90)
+
+
+def _at_rate(decoded: Iterator, fps: float) -> Iterator:
+    """Each decoded frame as often as it is the one on screen at ticks of ``1 / fps`` seconds."""
+    if not fps:
+        yield from decoded
+        return
+    start, shown, gap, ticks = 0.0, None, 0.0, 0
+
+    def until(end: float) -> Iterator:
+        nonlocal ticks
+        while start + ticks / fps < end - TICK:
+            yield shown
+            ticks += 1
+
+    for picture in decoded:
+        if picture.time is None:
+            raise ValueError("its frames carry no times; set data.fps to 0, or save it as MP4")
+        if shown is None:
+            start = picture.time
+        else:
+            yield from until(picture.time)
+            gap = picture.time - shown.time
+        shown = picture
+    if shown is not None:
+        yield from until(shown.time + (gap or 1 / fps))  # the last frame stays as long as the one before

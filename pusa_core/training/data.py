@@ -1,0 +1,117 @@
+"""What every training step sees. All of it is a function of the seed and the step: nothing else is to be resumed."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .cache import Cache, Entry
+from .objective import sample_sigmas
+
+
+def generator(seed: int, *use: object) -> torch.Generator:
+    """A generator of its own for every use, such as ``generator(seed, "sample", 17)``."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *use))).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``latents, noise [B, 16, F, h, w]``; ``context [B, L, text_dim]``; ``sigmas [B, F]``."""
+
+    latents: Tensor
+    context: Tensor
+    noise: Tensor
+    sigmas: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(tensor.to(device) for tensor in (self.latents, self.context, self.noise, self.sigmas)))
+
+
+class Order:
+    """Which clips make which batch: every epoch in another order, each batch of one size."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], batch: int, seed: int) -> None:
+        self.groups = [[i for i, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))]
+        self.batch = batch
+        self.seed = seed
+        self.per_epoch = sum(-(-len(group) // batch) for group in self.groups)
+        self.epoch = lru_cache(maxsize=2)(self._epoch)
+
+    def __getitem__(self, index: int) -> list[int]:
+        """Clips of batch ``index``, counted from the start of the training."""
+        epoch, place = divmod(index, self.per_epoch)
+        return self.epoch(epoch)[place]
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        random = generator(self.seed, "epoch", epoch)
+        batches = []
+        for group in self.groups:
+            order = [group[i] for i in torch.randperm(len(group), generator=random)]
+            missing = -len(order) % self.batch
+            order += (order * (missing // len(order) + 1))[:missing]  # a last batch is filled from the start
+            batches += [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=random)]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How noise levels and dropped captions are drawn."""
+
+    seed: int
+    p_async: float
+    shift: float
+    caption_dropout: float
+
+
+class Batches:
+    """The batches of a training, read from the cache. Processes share a batch; each takes ``batch`` clips of it."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        entries: Sequence[Entry],
+        no_caption: str,
+        batch: int,
+        sampling: Sampling,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.cache, self.entries, self.no_caption, self.sampling = cache, entries, no_caption, sampling
+        self.order = Order([entry.size for entry in entries], batch * world, sampling.seed)
+        self.share = range(rank * batch, (rank + 1) * batch)
+
+    def __getitem__(self, index: int) -> Batch:
+        clips = self.order[index]
+        samples = [self._sample(self.entries[clips[i]], index * len(clips) + i) for i in self.share]
+        return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+
+    def _sample(self, entry: Entry, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One clip with the noise of the ``number``-th sample of the training."""
+        random, how = generator(self.sampling.seed, "sample", number), self.sampling
+        dropped = torch.rand((), generator=random) < how.caption_dropout
+        latents = self.cache.read(entry.latents)
+        context = self.cache.read(self.no_caption if dropped else entry.context)
+        noise = torch.randn(latents.shape, generator=random)
+        sigmas = sample_sigmas(1, latents.shape[1], p_async=how.p_async, shift=how.shift, generator=random)
+        return latents, context, noise, sigmas[0]
+
+
+def split(entries: Sequence[Entry], validation: float) -> tuple[list[Entry], list[Entry]]:
+    """Clips to train on and clips held out: a count, or a share below 1. The choice depends on the clips alone.
+
+    Raises ``ValueError`` when none is left to train on.
+    """
+    count = round(validation * len(entries)) if validation < 1 else int(validation)
+    if validation and not count:
+        count = 1
+    if count >= len(entries):
+        raise ValueError(f"data.validation is {validation:g}: of {len(entries)} usable clips none is left to train on")
+    held = set(sorted(range(len(entries)), key=lambda index: entries[index].content)[:count])
+    return (
+        [entry for index, entry in enumerate(entries) if index not in held],
+        [entry for index, entry in enumerate(entries) if index in held],
+    )

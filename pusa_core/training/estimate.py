@@ -1,0 +1,102 @@
+"""What a run will take in memory and time, from shapes alone."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from ..checkpoints import expected_shapes
+from ..config import WanConfig
+from ..keyframes import latent_length
+from ..pipeline import VAE_STRIDE
+from .config import DTYPES, Config
+from .network import ModelSource, trained_count
+
+PROBE_SECONDS = 0.2
+# tensors of the width of the stream that one block keeps for its backward pass: norms, modulated inputs, q k v before
+# and after norm and rotation, attention outputs, residuals, of both attentions; the hidden layers of the ffn come apart
+BLOCK_TENSORS, FFN_TENSORS = 24, 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``weights``, ``training`` (gradients, optimiser, average) and ``activations`` in bytes, for each process."""
+
+    weights: int
+    training: int
+    activations: int
+    trained: int
+    flops: float
+    seconds_per_step: float
+
+    @property
+    def memory(self) -> int:
+        return self.weights + self.training + self.activations
+
+
+def estimate(source: ModelSource, config: Config, device: torch.device) -> Estimate:
+    """Memory and time of the largest bucket. The time is that of the multiplications at the speed measured here."""
+    options, shape = config.train, source.checkpoint.config
+    dtype = DTYPES[config.model.dtype]
+    parameters = sum(torch.Size(size).numel() for _, size in expected_shapes(shape))
+    trained = trained_count(source, options)
+    full = options.mode == "full"
+    adam = 2 if options.optimizer == "adamw8bit" else 8  # bytes
+    return Estimate(
+        weights=parameters * (4 if full else dtype.itemsize),
+        training=trained * (4 * (not full) + 4 + adam + 4 * (options.ema > 0)),
+        activations=_activations(shape, config, dtype.itemsize),
+        trained=trained,
+        flops=(flops := _flops(shape, config)),
+        seconds_per_step=flops / _speed(shape, dtype, device),
+    )
+
+
+def _tokens(shape: WanConfig, config: Config) -> int:
+    width, height = max(config.data.sizes, key=lambda size: size[0] * size[1])
+    frames, rows, columns = shape.patch_size
+    area = (width // VAE_STRIDE // columns) * (height // VAE_STRIDE // rows)
+    return latent_length(config.data.frames) // frames * area
+
+
+def _activations(shape: WanConfig, config: Config, itemsize: int) -> int:
+    stream = config.train.batch * _tokens(shape, config) * itemsize
+    block = stream * (BLOCK_TENSORS * shape.dim + FFN_TENSORS * shape.ffn_dim)
+    if not config.train.gradient_checkpointing:
+        return block * shape.num_layers
+    kept = 0 if config.train.offload_checkpoints else stream * shape.dim * shape.num_layers
+    return block + kept
+
+
+def _flops(shape: WanConfig, config: Config) -> float:
+    """Of the multiplications of a step, in one process."""
+    tokens, options = _tokens(shape, config), config.train
+    block = 6 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim  # self-attention, cross-attention's q and o, ffn
+    forward = shape.num_layers * tokens * (2 * block + 4 * tokens * shape.dim)
+    passes = 1 + (2 if options.mode == "full" else 1) + options.gradient_checkpointing
+    return float(forward * passes * options.batch * options.accumulate)
+
+
+def _speed(shape: WanConfig, dtype: torch.dtype, device: torch.device) -> float:
+    """Floating-point operations a second in a matrix product of the model's width."""
+    rows = 1024
+    x = torch.randn(rows, shape.dim, device=device, dtype=dtype)
+    weight = torch.randn(shape.ffn_dim, shape.dim, device=device, dtype=dtype)
+
+    def multiply() -> None:
+        torch.nn.functional.linear(x, weight)
+
+    return 2 * rows * shape.dim * shape.ffn_dim / _seconds(multiply, device)
+
+
+def _seconds(call: Callable[[], None], device: torch.device) -> float:
+    finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    call()
+    finish()
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < PROBE_SECONDS:
+        call()
+        finish()
+        calls += 1
+    return (time.perf_counter() - started) / calls

@@ -1,0 +1,122 @@
+"""What is looked at during a training: the loss on held-out clips at fixed noise levels, and a sample video."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..dit import WanModel
+from ..keyframes import Given
+from ..media import contact_sheet, read_frames, resize_cover, write_video
+from ..pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
+from .adapters import LoraLinear
+from .cache import Cache, Entry
+from .config import Config
+from .data import generator
+from .files import write_whole
+from .launch import Launch
+from .objective import frame_errors
+
+SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SIGMA_NAMES = tuple(f"{sigma:g}" for sigma in SIGMAS)
+SAMPLE_FPS = 16
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train()
+
+
+def validation_loss(
+    model: nn.Module, cache: Cache, entries: Sequence[Entry], seed: int, launch: Launch
+) -> dict[str, float]:
+    """Mean loss over the clips at each of ``SIGMAS``, the same for all frames; the noise of a clip is always the same.
+
+    Processes share the clips.
+    """
+    total = torch.zeros(len(SIGMAS), device=launch.device)
+    with evaluating(model):
+        # every process makes as many passes, because processes that share weights make each pass together
+        for index in range(launch.rank, -(-len(entries) // launch.world) * launch.world, launch.world):
+            entry = entries[index % len(entries)]
+            latents, context = cache.read(entry.latents)[None], cache.read(entry.context)[None]
+            noise = torch.randn(latents.shape, generator=generator(seed, "validation", entry.latents))
+            latents, context, noise = (tensor.to(launch.device) for tensor in (latents, context, noise))
+            for place, sigma in enumerate(SIGMAS):
+                levels = torch.full((1, latents.shape[2]), sigma, device=launch.device)
+                error = frame_errors(model, latents, context, noise, levels).mean()
+                total[place] += error * (index < len(entries))
+    means = launch.mean(total) * launch.world / len(entries)
+    return dict(zip(SIGMA_NAMES, means.tolist(), strict=True))
+
+
+@dataclass
+class SampleVideo:
+    """A video from fixed keyframes, caption and seed."""
+
+    config: Config
+    context: Tensor
+    negative: Tensor
+    load_vae: Callable[[], Vae]
+
+    @cached_property
+    def vae(self) -> Vae:
+        return self.load_vae()
+
+    @cached_property
+    def settings(self) -> Settings:
+        (width, height), output = self.config.data.sizes[0], self.config.output
+        return Settings(
+            width,
+            height,
+            self.config.data.frames,
+            output.sample_steps,
+            output.sample_cfg,
+            self.config.train.shift,
+            self.config.train.seed,
+        )
+
+    @cached_property
+    def given(self) -> Given:
+        """The encoded keyframes. Raises ``ValueError`` when they do not fit."""
+        keyframes = []
+        for text in self.config.output.sample_keyframes:
+            position, path, noise = parse_keyframe(text)
+            frames = resize_cover(read_frames(path), self.settings.width, self.settings.height)
+            keyframes.append(Keyframe(frames, position, noise))
+        if not keyframes:
+            return encode_keyframes(_NoVae(), (), self.settings)
+        return encode_keyframes(self.vae, keyframes, self.settings)
+
+    def latents(self, model: WanModel, adapters: dict[str, LoraLinear]) -> Tensor:
+        """Sample with the LoRA at the strength it is for."""
+        try:
+            for adapter in adapters.values():
+                adapter.strength = self.config.output.lora_strength
+            with evaluating(model):
+                return generate_latents(model, self.given, self.context, self.negative, self.settings)
+        finally:
+            for adapter in adapters.values():
+                adapter.strength = 1.0
+
+    def write(self, latents: Tensor, picture: Path, video: Path) -> None:
+        """Raises :class:`pusa_core.training.files.SaveError`."""
+        frames = self.vae.decode(latents)
+        write_whole(picture, lambda path: contact_sheet(frames).save(path, format="PNG"))
+        write_whole(video, lambda path: write_video(frames, path, SAMPLE_FPS))
+
+
+class _NoVae:
+    def encode(self, frames: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    decode = encode

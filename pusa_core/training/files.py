@@ -1,0 +1,58 @@
+"""Files and folders that are there whole or not at all, whatever happens while they are written."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+SUFFIX = ".partial"
+
+
+class SaveError(Exception):
+    """Something could not be written; the message names it. What was saved before is as it was."""
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file or folder under a temporary name, and give it its own when all is on the disk.
+
+    Replaces what is there. Raises :class:`SaveError` when that fails.
+    """
+    temporary = path.with_name(path.name + SUFFIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        write(temporary)
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            _to_disk(file)
+        if path.is_dir():
+            remove(path)
+        os.replace(temporary, path)
+        _to_disk(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(
+            f"cannot write {path} ({error}); what was saved before is kept. Make room and resume"
+        ) from error
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there; a folder loses its name first, so that no part of it is taken for it."""
+    if path.is_dir():
+        if path.suffix != SUFFIX:
+            path = path.rename(path.with_name(f"{path.name}.old{SUFFIX}"))
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,194 @@
+"""The training loop: one short file that reads from top to bottom."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import Config
+from .data import generator
+from .evaluate import SIGMA_NAMES, validation_loss
+from .files import SaveError, write_whole
+from .metrics import Metrics, Row, plot_path
+from .objective import fafm_loss
+from .optimizer import Ema, learning_rate
+from .resume import Saved, checkpoint_path, shards_path, write_checkpoint
+from .setup import Setup
+from .stop import Stopped
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains from ``saved``, or from the start, to the last step."""
+
+    def __init__(self, setup: Setup, saved: Saved | None) -> None:
+        self.setup = setup
+        self.launch, self.config, self.options = setup.launch, setup.config, setup.config.train
+        self.folder = Path(self.config.output.folder)
+        self.model, self.optimizer, self.parameters = setup.model, setup.optimizer, setup.parameters
+        self.ema = Ema(self.parameters, self.options.ema) if self.options.ema else None
+        self.step = 0
+        self.row: Row = {}  # of the last step that was completed
+        if saved is not None:
+            self.setup.load_state(saved.tensors(), self.ema)
+            self.launch.load_shards(saved.shards)
+            self.step, self.row = saved.step, saved.info["row"]
+        self.saved_step = self.step
+        self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
+
+    def train(self) -> None:
+        """Raises :class:`Stopped` when that is asked for; then everything is as after the last completed step."""
+        if self.step:
+            self.after_step()
+        while self.step < self.options.steps:
+            self.take_step()
+            self.after_step()
+
+    def take_step(self) -> None:
+        started = time.monotonic()
+        lr = learning_rate(self.options, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        total = torch.zeros((), device=self.launch.device)
+        for part in range(self.options.accumulate):
+            number = self.step * self.options.accumulate + part
+            batch = self.setup.batches[number].to(self.launch.device)
+            self._seed_dropout(number)
+            with self.launch.accumulate(self.model):
+                loss = fafm_loss(
+                    self.model,
+                    batch.latents,
+                    batch.context,
+                    batch.noise,
+                    batch.sigmas,
+                    weighting=self.options.weighting,
+                )
+                self.launch.backward(loss)
+            total += loss.detach() / self.options.accumulate
+        norm = self.launch.clip(list(self.parameters.values()), self.options.clip or math.inf)
+        value = self.launch.mean(total).item()
+        if not math.isfinite(value) or not math.isfinite(norm):
+            raise ValueError(
+                f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}; train "
+                f"with a smaller train.lr (it is {self.options.lr:g}), from the last checkpoint with --resume, or anew"
+            )
+        with self.setup.switch.deferred():  # the step counts in whole or not at all
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.ema is not None:
+                self.ema.update()
+            self.step += 1
+            self.row = {"step": self.step, "loss": value, "lr": lr, "seconds": time.monotonic() - started}
+            self.setup.report("step", steps=self.options.steps, **self.row)
+
+    def _seed_dropout(self, number: int) -> None:
+        use = generator(self.options.seed, "dropout", number, self.launch.rank)
+        torch.manual_seed(int(torch.randint(2**62, (), generator=use)))
+
+    def after_step(self) -> None:
+        """What is due after the last completed step, and was not done before a stop."""
+        output = self.config.output
+        if self.launch.any(self.setup.switch.requested):
+            raise Stopped  # all processes at the same step
+        if _due(self.step, output.validate_every) and "validation" not in self.row:
+            self.validate()
+        if self.metrics is not None:
+            with self.setup.switch.deferred():
+                self.metrics.add(self.row)
+        if _due(self.step, output.sample_every):
+            self.sample()
+        if _due(self.step, output.save_every):
+            self._written(self.save)
+
+    @contextmanager
+    def _best_weights(self) -> Iterator[None]:
+        """The moving average in the network, if there is one: it is what will be saved as the result."""
+        if self.ema is None:
+            yield
+            return
+        try:
+            with self.setup.switch.deferred():
+                self.ema.exchange()
+            yield
+        finally:
+            with self.setup.switch.deferred():
+                if self.ema.exchanged:  # not where a stop came first
+                    self.ema.exchange()
+
+    def validate(self) -> None:
+        data = self.setup.data
+        with self._best_weights():
+            losses = validation_loss(self.model, data.cache, data.held_out, self.options.seed, self.launch)
+        mean = sum(losses.values()) / len(losses)
+        self.row |= {"validation": mean} | {f"validation_{sigma}": loss for sigma, loss in losses.items()}
+        self.setup.report("validation", step=self.step, loss=mean, by_sigma=losses)
+
+    def sample(self) -> None:
+        sample = self.setup.sample
+        base = (self.folder / "samples" / f"step_{self.step:08d}").resolve()
+        picture, video = base.with_suffix(".png"), base.with_suffix(".mp4")
+        if sample is None or (picture.exists() and video.exists()):
+            return
+        with self._best_weights():
+            latents = sample.latents(self.setup.network, self.setup.adapters)
+        if self.launch.rank == 0 and self._written(lambda: sample.write(latents, picture, video)):
+            self.setup.report("sample", step=self.step, picture=str(picture), video=str(video))
+
+    def save(self) -> None:
+        """Write a checkpoint of the last completed step, unless it is there; with it the plot."""
+        if self.saved_step == self.step:
+            return
+        tensors = dict(self.setup.state(self.ema))
+        shards = self.launch.save_shards(shards_path(self.folder))
+        self.launch.wait()
+        try:
+            if self.metrics is not None:
+                info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
+                with self.setup.switch.deferred():
+                    path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
+                    self.saved_step = self.step
+                    self.setup.report("checkpoint", step=self.step, path=str(path.resolve()))
+                    self.metrics.plot()
+            self.saved_step = self.step
+        finally:
+            self.launch.wait()
+
+    def finish(self) -> dict[str, Any]:
+        """Save what there is, with the result; what the last event of a run tells."""
+        self.save()
+        values = self.ema.values if self.ema is not None else self.parameters
+        weights = {name: self.launch.whole(value) for name, value in values.items()}
+        path = result_path(self.config)
+        if self.metrics is not None:
+            write_whole(path, lambda file: self.setup.write_result(weights, self.step, file))
+            self.metrics.plot()
+            self.metrics.close()
+        return {
+            "step": self.step,
+            "checkpoint": str(checkpoint_path(self.folder, self.step).resolve()),
+            "lora": str(path.resolve()),
+            "plot": str(plot_path(self.folder).resolve()),
+        }
+
+    def _written(self, write: Callable[[], object]) -> bool:
+        """Whether something was written; where it cannot be, as on a full disk, the training goes on without it."""
+        try:
+            write()
+        except SaveError as error:
+            log.error("%s", error)
+            return False
+        return True
+
+
+def _due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def result_path(config: Config) -> Path:
+    return Path(config.output.folder) / f"{config.output.name}.safetensors"

@@ -1,0 +1,106 @@
+"""What a run measured: a CSV, TensorBoard where it is installed, and a picture of the loss."""
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .files import SaveError, write_whole
+from .plot import draw_losses
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("step", "loss", "lr", "seconds", "validation")
+
+Row = dict[str, Any]
+
+
+class Metrics:
+    """One row a step in ``metrics.csv``.
+
+    Args:
+        folder: of the run.
+        sigmas: names of the noise levels of the validation loss.
+        step: rows from this step on are dropped: they will be written again.
+    """
+
+    def __init__(self, folder: Path, sigmas: Sequence[str], step: int) -> None:
+        self.folder = folder
+        self.path = folder / "metrics.csv"
+        self.columns = [*COLUMNS, *(f"validation_{sigma}" for sigma in sigmas)]
+        self.rows = [row for row in read_rows(self.path, self.columns) if row["step"] < step]
+        self._rewrite()
+        self._board = _tensorboard(folder / "tensorboard", step)
+
+    def _rewrite(self) -> None:
+        write_whole(self.path, lambda path: path.write_text(self._text(self.rows, header=True), encoding="utf-8"))
+        self._whole = True
+
+    def _text(self, rows: Sequence[Row], header: bool = False) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def add(self, row: Row) -> None:
+        """Write a row; where that fails, as on a full disk, all rows are written when the next one comes."""
+        self.rows.append(dict(row))
+        try:
+            if self._whole:
+                self._whole = False
+                with self.path.open("a", encoding="utf-8", newline="") as file:
+                    file.write(self._text([row]))
+                self._whole = True
+            else:
+                self._rewrite()
+            for name, value in row.items() if self._board is not None else ():
+                if name != "step":
+                    self._board.add_scalar(name, value, row["step"])
+        except (OSError, SaveError) as error:
+            log.error("cannot write the metrics of step %d (%s); tried again at the next step", row["step"], error)
+
+    def plot(self) -> None:
+        """Draw the losses so far. Raises :class:`pusa_core.training.files.SaveError`."""
+        losses = [(row["step"], row["loss"]) for row in self.rows]
+        held_out = [(row["step"], row["validation"]) for row in self.rows if row.get("validation") is not None]
+        picture = draw_losses(losses, held_out)
+        write_whole(plot_path(self.folder), lambda path: picture.save(path, format="PNG"))
+
+    def close(self) -> None:
+        """Write what is still in memory. Raises :class:`pusa_core.training.files.SaveError`."""
+        if not self._whole:
+            self._rewrite()
+        if self._board is not None:
+            self._board.close()
+
+
+def plot_path(folder: Path) -> Path:
+    return folder / "loss.png"
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The whole rows of a CSV; a last one that was cut off is left out."""
+    rows: list[Row] = []
+    if not path.is_file():
+        return rows
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = file.readlines()
+    for record in csv.DictReader(line for line in lines if line.endswith("\n")):
+        values = {name: record[name] for name in columns if record.get(name)}
+        try:
+            rows.append({name: int(text) if name == "step" else float(text) for name, text in values.items()})
+        except ValueError:
+            break
+    return [row for row in rows if {"step", "loss"} <= row.keys()]
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=step)

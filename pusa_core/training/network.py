@@ -1,0 +1,116 @@
+"""The network that is trained: the DiT with its LoRA layers, blocks recomputed in the backward pass."""
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..checkpoints import Checkpoint, expected_shapes, read_checkpoint
+from ..dit import WanModel
+from ..lora import Lora, load_lora
+from .adapters import TARGETS, LoraLinear, attach_lora, check_rank, check_start, start_from
+from .config import DTYPES, Config, TrainOptions
+
+
+class TrainedWan(WanModel):
+    """A :class:`WanModel` that takes fp32 and computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
+
+    ``checkpointing``: forget what a block computed and compute it again in the backward pass; ``offload``: keep what
+    is still needed of the forward pass in main memory.
+    """
+
+    _no_split_modules = ("WanBlock",)  # accelerate shards the model block by block
+
+    checkpointing = False
+    offload = False
+    autocast = False
+
+    def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, **kwargs: Any) -> Tensor:
+        dtype = self.patch_embedding.weight.dtype
+        recompute = self.checkpointing and torch.is_grad_enabled()
+        if recompute:
+            kwargs["blocks"] = [partial(checkpoint, block, use_reentrant=False) for block in self.blocks]
+        cuda = latents.device.type == "cuda"
+        saved = torch.autograd.graph.save_on_cpu(pin_memory=cuda) if recompute and self.offload else None
+        with (
+            saved or contextlib.nullcontext(),
+            torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast),
+        ):
+            return super().forward(latents.to(dtype), timestep, context.to(dtype), **kwargs)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """The files of the network, recognised and checked, but not yet read."""
+
+    checkpoint: Checkpoint
+    start: Lora | None
+
+
+def read_source(config: Config) -> ModelSource:
+    """Check the model's files against the options.
+
+    Raises ``ValueError`` for anything but a text-to-video Wan model, a rank above a layer, or a LoRA to start from that
+    does not fit.
+    """
+    source = read_checkpoint(config.model.checkpoint)
+    shapes = dict(expected_shapes(source.config))
+    if config.train.mode == "full":
+        if config.model.init_lora:
+            raise ValueError("model.init_lora is set, but train.mode is full; merge the LoRA into the checkpoint first")
+        return ModelSource(source, None)
+    for name, shape in shapes.items():
+        if TARGETS.fullmatch(name.removesuffix(".weight")):
+            check_rank(config.train.rank, *shape)
+    start = load_lora(config.model.init_lora) if config.model.init_lora else None
+    if start is not None:
+        check_start(start, shapes, config.train.rank)
+    return ModelSource(source, start)
+
+
+def build_network(
+    source: ModelSource, config: Config, device: torch.device | str
+) -> tuple[TrainedWan, dict[str, LoraLinear]]:
+    """The network in training mode and its LoRA layers by name, none in full fine-tuning.
+
+    The first values of the LoRA depend on the seed alone.
+    """
+    options = config.train
+    full = options.mode == "full"
+    dtype = torch.float32 if full else DTYPES[config.model.dtype]
+    model = TrainedWan(source.checkpoint.config, device="meta")
+    # one weight after the other, so that a quantised file is never there twice in a larger format
+    weights = {name: _own(weight, device, dtype) for name, weight in source.checkpoint.dequantised()}
+    model.load_state_dict(weights, assign=True)
+    model.checkpointing, model.offload = options.gradient_checkpointing, options.offload_checkpoints
+    model.autocast = full and config.model.dtype == "bf16"
+    if full:
+        return model.train().requires_grad_(True), {}
+    torch.manual_seed(options.seed)
+    adapters = attach_lora(model, options.rank, options.alpha or options.rank, options.dropout)
+    if source.start is not None:
+        start_from(adapters, source.start)
+    return model.train(), adapters
+
+
+def _own(weight: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """A copy in memory; what the file's memory map holds must never be written to, nor vanish with the file."""
+    return weight.to(device, dtype, copy=True)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def trained_count(source: ModelSource, options: TrainOptions) -> int:
+    """How many numbers are trained."""
+    shapes = dict(expected_shapes(source.checkpoint.config))
+    if options.mode == "full":
+        return sum(torch.Size(shape).numel() for shape in shapes.values())
+    targets = (shape for name, shape in shapes.items() if TARGETS.fullmatch(name.removesuffix(".weight")))
+    return sum(options.rank * (rows + columns) for rows, columns in targets)

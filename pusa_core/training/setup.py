@@ -1,0 +1,135 @@
+"""Everything that a training needs, built from its options."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..lora import save_lora
+from .adapters import LoraLinear, lora_from_factors
+from .config import DTYPES, Config
+from .data import Batches, Sampling
+from .evaluate import SampleVideo
+from .launch import Launch, unwrapped
+from .network import ModelSource, TrainedWan, build_network, trainable
+from .optimizer import Ema, build_optimizer
+from .prepare import Data, Preparation
+from .report import Report
+from .stop import StopSwitch
+
+
+@dataclass
+class Setup:
+    """The parts of a training.
+
+    ``model``: what is called in training, wrapped for many processes; ``network``: the DiT in it. ``parameters``: what
+    is trained, by name. ``identity``: see :func:`pusa_core.training.resume.run_identity`.
+    """
+
+    config: Config
+    launch: Launch
+    report: Report
+    switch: StopSwitch
+    identity: Mapping[str, Any]
+    data: Data
+    batches: Batches
+    model: nn.Module
+    network: TrainedWan
+    adapters: dict[str, LoraLinear]
+    parameters: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    sample: SampleVideo | None
+
+    def state(self, ema: Ema | None) -> Iterator[tuple[str, Tensor]]:
+        """What a checkpoint holds, whole and on the CPU; every process has to go through all of it."""
+        for name, parameter in self.parameters.items():
+            yield f"weights/{name}", self.launch.whole(parameter)
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                yield f"optimizer/{name}/{key}", self.launch.whole(torch.as_tensor(value))
+            if ema is not None:
+                yield f"ema/{name}", self.launch.whole(ema.values[name])
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], ema: Ema | None) -> None:
+        """Put back what :meth:`state` gave."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.launch.like(tensors[f"weights/{name}"], parameter))
+            if ema is not None:
+                ema.values[name].copy_(self.launch.like(tensors[f"ema/{name}"], parameter))
+        for full_name, value in tensors.items():
+            kind, _, rest = full_name.partition("/")
+            if kind == "optimizer":
+                name, _, key = rest.rpartition("/")
+                parameter = self.parameters[name]
+                self.optimizer.state[parameter][key] = self._optimizer_value(value, parameter)
+
+    def _optimizer_value(self, value: Tensor, parameter: nn.Parameter) -> Tensor | int:
+        if value.ndim:
+            return self.launch.like(value, parameter)
+        # a count of steps: PyTorch keeps it as fp32 on the CPU, bitsandbytes as a number
+        return value if value.is_floating_point() else int(value)
+
+    def write_result(self, weights: Mapping[str, Tensor], step: int, path: Path) -> None:
+        """The LoRA, or in full fine-tuning the whole model, as ComfyUI's loaders read it."""
+        options, dtype = self.config.train, DTYPES[self.config.model.dtype]
+        cast = {name: value.to(dtype).contiguous() for name, value in weights.items()}
+        about = {
+            "base": Path(self.config.model.checkpoint[0]).name,
+            "objective": "fafm",
+            "steps": step,
+            "p_async": options.p_async,
+            "shift": options.shift,
+        }
+        metadata = {name: str(value) for name, value in about.items()}
+        if options.mode == "full":
+            save_file(cast, path, {"format": "pt", **metadata})
+        else:
+            save_lora(lora_from_factors(cast, options.alpha or options.rank), path, metadata)
+
+
+def build_setup(
+    config: Config,
+    source: ModelSource,
+    preparation: Preparation,
+    data: Data,
+    identity: Mapping[str, Any],
+    launch: Launch,
+    report: Report,
+    switch: StopSwitch,
+) -> Setup:
+    """Load the network, and check that the keyframes of samples fit before it."""
+    options = config.train
+    sample = None
+    if config.output.sample_every:
+        sample = SampleVideo(
+            config,
+            data.cache.read(data.sample_caption)[None],
+            data.cache.read(data.no_caption)[None],
+            preparation.encoders.load_vae,
+        )
+        _ = sample.given
+    network, adapters = build_network(source, config, launch.load_device)
+    optimizer = build_optimizer(options, trainable(network).values())
+    model, optimizer = launch.prepare(network, optimizer)
+    network = unwrapped(model)
+    sampling = Sampling(options.seed, options.p_async, options.shift, config.data.caption_dropout)
+    batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
+    return Setup(
+        config,
+        launch,
+        report,
+        switch,
+        identity,
+        data,
+        batches,
+        model,
+        network,
+        adapters,
+        trainable(network),
+        optimizer,
+        sample,
+    )

@@ -1,0 +1,81 @@
+"""Two processes give what one gives with twice the batch."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.resume_kills import command, finish
+from tests.core.training_runs import two_processes
+
+FSDP2 = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "WanBlock",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+}
+ZERO2 = {
+    "DS_ACCELERATOR": "cpu",
+    "ACCELERATE_USE_CPU": "false",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+    "ACCELERATE_MIXED_PRECISION": "no",
+}
+FLAGS = ["--train.accumulate=2", "--train.clip=0", "--data.validation=1", "--output.validate_every=1"]
+STATE = "checkpoints/step_00000001/state.safetensors"
+
+
+@pytest.fixture(scope="module")
+def one_process(demo_clips, tmp_path_factory):
+    run = tmp_path_factory.mktemp("one") / "run"
+    finish(command(demo_clips, run, *FLAGS, "--train.steps=1", "--train.batch=2"))
+    return run
+
+
+@pytest.mark.parametrize("environment", [{}, FSDP2], ids=["DDP", "FSDP2"])
+def test_gradients_of_two_processes_are_those_of_twice_the_batch(demo_clips, one_process, tmp_path, environment):
+    needs(environment)
+    run = tmp_path / "run"
+    two_processes(command(demo_clips, run, *FLAGS, "--train.steps=1"), **environment)
+    expected, found = load_file(one_process / STATE), load_file(run / STATE)
+    assert expected.keys() == found.keys()
+    # after the first step Adam's first moment is (1 - beta1) times the gradient
+    moments = [name for name in expected if name.endswith("/exp_avg")]
+    largest = max(expected[name].abs().max() for name in moments)
+    assert len(moments) == 120 and largest > 0
+    for name in moments:
+        assert (found[name] - expected[name]).abs().max() < 1e-5 * largest, name
+    lines = [(folder / "metrics.csv").read_text().splitlines()[1].split(",") for folder in (one_process, run)]
+    numbers = [[float(text) for place, text in enumerate(line) if place != 3] for line in lines]  # but for the seconds
+    assert numbers[1] == pytest.approx(numbers[0], rel=1e-5)
+
+
+def needs(environment):
+    pytest.importorskip("accelerate")
+    if environment is ZERO2:
+        pytest.importorskip("deepspeed")
+
+
+def test_zero2_trains_as_one_process_does_with_twice_the_batch(demo_clips, tmp_path):
+    needs(ZERO2)
+    flags = ["--train.accumulate=2", "--train.steps=3", "--train.clip=0.5"]
+    finish(command(demo_clips, tmp_path / "one", *flags, "--train.batch=2"))
+    two_processes(command(demo_clips, tmp_path / "two", *flags), **ZERO2)
+    expected, found = (load_file(tmp_path / run / "pusa_lora.safetensors") for run in ("one", "two"))
+    moved = max(expected[name].abs().max() for name in expected if "lora_B" in name)  # from zero
+    assert all((found[name] - expected[name]).abs().max() < 0.02 * moved for name in expected)
+
+
+@pytest.mark.parametrize("environment", [FSDP2, ZERO2], ids=["FSDP2", "ZeRO-2"])
+def test_a_sharded_training_resumes_exactly(demo_clips, tmp_path, environment):
+    needs(environment)
+    flags = ["--train.ema=0.9", "--train.clip=0.1"]
+    two_processes(command(demo_clips, tmp_path / "straight", *flags, "--train.steps=3"), **environment)
+    for steps in (2, 3):
+        two_processes(
+            command(demo_clips, tmp_path / "run", *flags, f"--train.steps={steps}", "--resume"), **environment
+        )
+    states = [
+        load_file(tmp_path / name / "checkpoints/step_00000003/state.safetensors") for name in ("straight", "run")
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

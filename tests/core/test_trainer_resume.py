@@ -1,0 +1,103 @@
+"""Stopping, killing and resuming a training: what comes out is what an undisturbed run gives, bit for bit."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+from benchmarks.resume_kills import (
+    Killer,
+    command,
+    differences,
+    finish,
+    hard_flags,
+    run_with_kills,
+    started,
+)
+from pusa_core.training.resume import newest_checkpoint, write_checkpoint
+
+STEPS = 14
+
+
+@pytest.fixture(scope="module")
+def straight(demo_clips, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    finish(command(demo_clips, folder, *hard_flags(STEPS)))
+    return folder
+
+
+def test_a_training_killed_at_random_moments_ends_as_if_undisturbed(demo_clips, straight, tmp_path):
+    run, killer = tmp_path / "run", Killer(random.Random(3), {})
+    kills = run_with_kills(command(demo_clips, run, *hard_flags(STEPS), "--resume"), run, killer, 3)
+    assert kills >= 1
+    assert differences(straight, run, STEPS) == []
+
+
+@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGINT"])
+def test_a_stop_saves_within_two_seconds_and_loses_no_completed_step(demo_clips, straight, tmp_path, how):
+    flags = [*hard_flags(STEPS), "--output.save_every=0", "--resume"]
+    arguments = command(demo_clips, tmp_path / "run", *flags)
+    with started([*arguments, "--stop-on-stdin-close"] if how == "stdin" else arguments) as process:
+        steps = 0
+        while steps < 4:
+            steps += json.loads(process.stdout.readline())["event"] == "step"
+        time.sleep(0.03)  # into the next step
+        asked = time.monotonic()
+        if how == "stdin":
+            process.stdin.close()
+        else:
+            process.send_signal(getattr(signal, how))
+        rest = [json.loads(line) for line in process.stdout]
+        code, seconds = process.wait(), time.monotonic() - asked
+        process.stdin = None
+    end = rest[-1]
+    assert code == 130 and end["event"] == "stopped" and end["step"] >= 4
+    assert end["step"] == max([4, *(event["step"] for event in rest if event["event"] == "step")])
+    assert seconds < 2
+    assert load_file(end["lora"]) and end["checkpoint"].endswith(f"step_{end['step']:08d}")
+    finish(arguments)
+    assert differences(straight, tmp_path / "run", STEPS) == []
+
+
+def test_a_run_that_watches_an_open_standard_input_ends_well(demo_clips, tmp_path):
+    arguments = command(demo_clips, tmp_path / "run", "--train.steps=1", "--stop-on-stdin-close")
+    with started(arguments) as process:
+        events = [json.loads(line) for line in process.stdout]
+        assert process.wait() == 0 and events[-1]["event"] == "done"
+
+
+def test_a_stop_before_the_first_step_says_so(demo_clips, tmp_path):
+    arguments = command(demo_clips, tmp_path / "run", "--train.steps=5", "--stop-on-stdin-close")
+    with started(arguments) as process:
+        out, _ = process.communicate()  # closes its standard input at once
+    assert process.returncode == 130
+    last = json.loads(out.splitlines()[-1])
+    assert last == {"event": "stopped", "step": 0, "checkpoint": None, "lora": None, "plot": None}
+
+
+def test_a_damaged_checkpoint_is_passed_over(demo_clips, straight, tmp_path):
+    run = tmp_path / "run"
+    arguments = command(demo_clips, run, *hard_flags(STEPS))
+    finish(arguments)
+    state = run / "checkpoints" / f"step_{STEPS:08d}" / "state.safetensors"
+    damaged = bytearray(state.read_bytes())
+    damaged[-100] ^= 1
+    state.write_bytes(damaged)
+    events = finish([*arguments, "--resume"])
+    assert [event["step"] for event in events if event["event"] == "step"] == [13, 14]
+    assert differences(straight, run, STEPS) == []
+
+
+def test_of_many_checkpoints_the_newest_whole_one_is_found(tmp_path):
+    for step in (1, 2, 3):
+        write_checkpoint(tmp_path, {"step": step, "row": {}, "identity": {}}, {}, keep=3)
+    assert newest_checkpoint(tmp_path).step == 3
+    (tmp_path / "checkpoints/step_00000003/run.json").unlink()
+    assert newest_checkpoint(tmp_path).step == 2
+    for step in (1, 2):
+        (tmp_path / f"checkpoints/step_0000000{step}/run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
+        newest_checkpoint(tmp_path)

@@ -1,0 +1,116 @@
+"""The configuration files that a training is started with."""
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pusa_core import WanConfig, WanModel
+from pusa_core.training import estimate
+from pusa_core.training.config import SECTIONS
+from pusa_core.training.config_file import parse_config, read_config
+from tests.core.training_videos import required_options
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXAMPLE = CONFIGS / "train.toml"
+LINE = re.compile(r"(?P<default># )?(?P<name>\w+) = (?P<value>.*?)(?:\s+#.*)?")
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Files for the example's paths, as flags."""
+    (tmp_path / "cat.png").touch()
+    return required_options(tmp_path) | {"output.sample_keyframes": f"0={tmp_path / 'cat.png'}"}
+
+
+def example_lines():
+    """Section, name, text of the value, and whether it stands behind ``# ``."""
+    section = ""
+    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif section and (match := LINE.fullmatch(line)):
+            yield section, match["name"], match["value"], bool(match["default"])
+
+
+def test_the_example_is_the_papers_recipe(paths):
+    config = read_config(EXAMPLE, paths)
+    train, data = config.train, config.data
+    assert (train.rank, train.scale, train.steps, train.lr, train.batch) == (512, 1, 900, 1e-5, 1)
+    assert (train.weight_decay, train.betas, train.clip, train.schedule) == (0.01, (0.9, 0.999), 0, "constant")
+    assert (train.p_async, train.shift, train.weighting) == (1, 5, "reference")
+    assert (data.width, data.height, data.frames, config.output.lora_strength) == (832, 480, 81, 1.4)
+
+
+def test_the_example_shows_every_option_and_the_true_defaults(paths):
+    shown = {f"{section}.{name}": (text.strip('"'), default) for section, name, text, default in example_lines()}
+    assert set(shown) == {f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in fields(kind)}
+    as_shown = parse_config({}, paths | {name: text for name, (text, default) in shown.items() if default})
+    for section, kind in SECTIONS.items():
+        for field in fields(kind):
+            if shown[f"{section}.{field.name}"][1]:
+                assert field.default is not MISSING
+                assert getattr(getattr(as_shown, section), field.name) == field.default, field.name
+
+
+@pytest.mark.parametrize("name, kind", [("ddp", "MULTI_GPU"), ("fsdp2", "FSDP"), ("deepspeed_zero2", "DEEPSPEED")])
+def test_accelerate_reads_its_configuration(name, kind):
+    config_args = pytest.importorskip("accelerate.commands.config.config_args")
+    config = config_args.load_config_from_file(str(CONFIGS / f"accelerate_{name}.yaml"))
+    assert (config.distributed_type.value, config.num_processes, config.mixed_precision) == (kind, 8, "no")
+
+
+def launch_arguments(name):
+    """What ``accelerate launch`` makes of a configuration."""
+    launch = pytest.importorskip("accelerate.commands.launch")
+    path = str(CONFIGS / f"accelerate_{name}.yaml")
+    arguments = launch.launch_command_parser().parse_args(["--config_file", path, "-m", "pusa_core.training"])
+    return launch._validate_launch_command(arguments)[0]
+
+
+def test_fsdp_shards_the_model_block_by_block(monkeypatch):
+    utils = pytest.importorskip("accelerate.utils.launch")
+    dataclasses = pytest.importorskip("accelerate.utils.dataclasses")
+    for key, value in utils.prepare_multi_gpu_env(launch_arguments("fsdp2")).items():
+        monkeypatch.setenv(key, str(value))
+    plugin = dataclasses.FullyShardedDataParallelPlugin()
+    model = WanModel(WanConfig(dim=128, ffn_dim=128, num_heads=1, num_layers=2), device="meta")
+    plugin.set_auto_wrap_policy(model)
+    assert plugin.fsdp_version == 2 and plugin.reshard_after_forward is True
+    assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {type(model.blocks[0])}
+
+
+def test_deepspeed_is_told_zero_2_without_offloading():
+    arguments = launch_arguments("deepspeed_zero2")
+    assert arguments.use_deepspeed and arguments.zero_stage == 2
+    assert arguments.offload_optimizer_device == arguments.offload_param_device == "none"
+
+
+def memory_table():
+    """Network, rank and GiB of each row in the guide's table of memory."""
+    networks = {"14B": (5120, 13824, 40, 40), "1.3B": (1536, 8960, 12, 30)}
+    text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    for name, rank, cells in re.findall(r"^\| (14B|1\.3B), (\d+) \|(.*)\|$", text, re.MULTILINE):
+        dim, ffn_dim, num_heads, num_layers = networks[name]
+        network = WanConfig(dim=dim, ffn_dim=ffn_dim, num_heads=num_heads, num_layers=num_layers)
+        yield pytest.param(network, rank, [float(cell) for cell in cells.split("|")], id=f"{name}-{rank}")
+
+
+@pytest.mark.parametrize("network, rank, gib", list(memory_table()))
+def test_the_guide_tells_the_memory_that_is_estimated(paths, monkeypatch, network, rank, gib):
+    monkeypatch.setattr(estimate, "_speed", lambda *_: 1.0)  # time is not in the table
+    source = SimpleNamespace(checkpoint=SimpleNamespace(config=network))
+    found = {
+        offload: estimate.estimate(
+            source,
+            parse_config({}, paths | {"train.rank": rank, "train.offload_checkpoints": offload}),
+            torch.device("cpu"),
+        )
+        for offload in ("false", "true")
+    }
+    kept, offloaded = found["false"], found["true"]
+    computed = [kept.weights, kept.training, kept.activations, offloaded.activations, kept.memory, offloaded.memory]
+    assert [round(value / 2**30, 1) for value in computed] == gib
