@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from pusa_core.training.loop import Trainer
 from pusa_core.training.network import TrainedWan, trainable
 from pusa_core.training.objective import sample_sigmas
 from pusa_core.training.optimizer import build_optimizer
+from pusa_core.training.report import Silent
 from pusa_core.training.setup import Setup
 from pusa_core.training.stop import StopSwitch
 
@@ -107,14 +109,16 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
     model.checkpointing, model.offload = size.recompute, size.offload
     adapters = attach_lora(model, size.rank)
     optimizer = build_optimizer(config.train, trainable(model).values())
+    data: Any = None  # a step reads nothing of it but the batches
+    batches: Any = RandomBatches(size)
     setup = Setup(
         config=config,
         launch=launch,
-        report=lambda event, **values: None,
+        report=Silent(),
         switch=StopSwitch(),
         identity={},
-        data=None,
-        batches=RandomBatches(size),
+        data=data,
+        batches=batches,
         model=model,
         network=model,
         adapters=adapters,

@@ -46,20 +46,25 @@ def load_model(strength: float) -> WanModel:
     return model.eval().requires_grad_(False)
 
 
-def settings(seed: int) -> Settings:
-    return Settings(width=64, height=64, steps=STEPS, cfg=CFG, seed=seed)
-
-
-def sample(model: WanModel, scenes: list[Scene], first: Tensor | None) -> Tensor:
-    """Latents ``[N, 16, 21, 8, 8]`` for the captions, with clean first frames ``[N, 16, 1, 8, 8]`` given or not."""
+def sample(
+    model: WanModel,
+    scenes: list[Scene],
+    first: Tensor | None,
+    *,
+    noise_level: float = 0.0,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> Tensor:
+    """Latents ``[N, 16, 21, 8, 8]`` for the captions, with first frames ``[N, 16, 1, 8, 8]`` given or not."""
     parts = []
     for start in range(0, len(scenes), BATCH):
         chosen = scenes[start : start + BATCH]
         given = Given.empty(torch.zeros(len(chosen), 16, 21, 8, 8), 21)
         if first is not None:
-            given = given.place(first[start : start + BATCH], 0)
+            given = given.place(first[start : start + BATCH], 0, noise_level)
         context = torch.cat([encode_text(scene.caption) for scene in chosen])
-        parts.append(generate_latents(model, given, context, encode_text(""), settings(start)))
+        settings = Settings(width=64, height=64, steps=steps, cfg=CFG, seed=seed + start)
+        parts.append(generate_latents(model, given, context, encode_text(""), settings))
     return torch.cat(parts)
 
 
@@ -70,14 +75,16 @@ def _with_replaced_first(
     return network(torch.cat([(1 - sigma) * clean + sigma * noise, latents[:, :, 1:]], dim=2), timesteps)
 
 
-def sample_by_replacement(model: WanModel, scenes: list[Scene], first: Tensor) -> Tensor:
+def sample_by_replacement(
+    model: WanModel, scenes: list[Scene], first: Tensor, *, steps: int = STEPS, seed: int = 0
+) -> Tensor:
     """Image-to-video as a scalar-timestep model must do it: before each step, frame 0 is the given one, re-noised."""
     parts = []
-    sigmas = flow_sigmas(STEPS)
+    sigmas = flow_sigmas(steps)
     for start in range(0, len(scenes), BATCH):
         chosen = scenes[start : start + BATCH]
         clean = first[start : start + BATCH]
-        noise = torch.randn(len(chosen), 16, 21, 8, 8, generator=torch.Generator().manual_seed(start))
+        noise = torch.randn(len(chosen), 16, 21, 8, 8, generator=torch.Generator().manual_seed(seed + start))
         context = torch.cat([encode_text(scene.caption) for scene in chosen])
         network = guided_velocity(model, context, encode_text(""), CFG)
         velocity = partial(_with_replaced_first, network, clean, noise[:, :, :1])

@@ -5,10 +5,12 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
+from .attention_map import PusaAttentionMap
 from .demo import PusaDemoClip, PusaDemoDataset, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
+from .parameter_drift import PusaParameterDrift
 from .patch_model import PusaPatchModel
 from .sampler import PusaSampler
 from .train_lora import PusaTrainLora
@@ -30,6 +32,8 @@ class PusaExtension(ComfyExtension):
             PusaEncodeKeyframes,
             PusaSampler,
             PusaPatchModel,
+            PusaAttentionMap,
+            PusaParameterDrift,
             PusaDemoLoader,
             PusaDemoImage,
             PusaDemoClip,

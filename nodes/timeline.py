@@ -1,11 +1,10 @@
 """A picture of the latent frames of a video: which are given, at which noise level, and the pixel frames they hold."""
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..pusa_core import pixel_frames_of
+from .figures import as_image
 
 CELL_WIDTH, CELL_HEIGHT, GAP = 56, 64, 4
 CELLS_PER_ROW = 7
@@ -24,7 +23,7 @@ def draw_timeline(levels: Tensor) -> Tensor:
         row, column = divmod(frame, CELLS_PER_ROW)
         left, top = GAP + column * (CELL_WIDTH + GAP), GAP + row * (CELL_HEIGHT + GAP)
         _draw_cell(draw, font, (left, top), frame, level)
-    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255)[None]
+    return as_image(image)
 
 
 def _draw_cell(

@@ -97,18 +97,27 @@ def original_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tens
 
     Raises ``ValueError`` when two tensors come to the same name.
     """
-    prefix = container_prefix(tensors)
+    return {ours: tensors[theirs] for ours, theirs in names_in_file(tensors, source).items()}
+
+
+def names_in_file(names: Iterable[str], source: str) -> dict[str, str]:
+    """Of the names of a file, those of the Wan DiT by original name; all names if there is none.
+
+    Raises ``ValueError`` when two come to the same name.
+    """
+    names = list(names)
+    prefix = container_prefix(names)
     if prefix is None:
-        return dict(tensors)
-    renamed: dict[str, Tensor] = {}
-    for name, value in tensors.items():
+        return {name: name for name in names}
+    renamed: dict[str, str] = {}
+    for name in names:
         ours = original_name(name.removeprefix(prefix))
         if name.startswith(prefix) and ours in renamed:
             raise ValueError(
                 f"{source}: {name} and another tensor are both {ours}; the file mixes two models, pick another"
             )
         if name.startswith(prefix):
-            renamed[ours] = value
+            renamed[ours] = name
     return renamed
 
 

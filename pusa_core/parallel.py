@@ -24,10 +24,15 @@ from .rope import PLAIN, Axes
 T = TypeVar("T")
 
 
+def process_count() -> int:
+    """How many processes ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 @contextmanager
 def process_group(device: str) -> Iterator[str]:
     """Join the processes that ``torchrun`` started; the device of this one. Alone, nothing is set up."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if process_count() == 1:
         yield device
         return
     on_gpu = device.startswith("cuda")

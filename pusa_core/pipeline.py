@@ -126,8 +126,8 @@ def generate_latents(
     """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
 
     Args:
-        model: the DiT, a ``WanModel`` or one in several processes; Wan2.2's high-noise expert when ``low_noise_model``
-            is given too.
+        model: the DiT, a ``WanModel`` or a module that is called like it; Wan2.2's high-noise expert when
+            ``low_noise_model`` is given too.
         given: keyframes, see :func:`encode_keyframes`.
         context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
         callback: see :func:`pusa_core.sampler.euler_sample`; steps are counted over both models.

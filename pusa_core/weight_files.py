@@ -62,6 +62,14 @@ def read_file(path: str | PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _unreadable(path, error) from error
 
 
+def read_tensor(path: str | PathLike, name: str) -> Tensor:
+    """One tensor of a file that :func:`read_file` has read. It alone is mapped: its memory goes with it."""
+    if is_pickled(Path(path)):
+        return _named_tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=True), Path(path))[name]
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
+
+
 def check_file(path: str | PathLike) -> None:
     """Refuse a file that a parser should not even open: no regular file, an absurd header, a zip bomb, code."""
     path = Path(path)

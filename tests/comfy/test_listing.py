@@ -8,7 +8,7 @@ from demo.comfy_client import ComfyClient
 
 STORED = Path(__file__).with_name("nodes.json")
 KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
-FROM_DISK = ("model_name", "lora_name", "vae_name", "text_encoder", "init_lora")
+FROM_DISK = ("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora")
 
 
 def listing(info: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The same video from ``pusa_core`` alone and from a ComfyUI server."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
-from torch import Tensor
+from torch import Tensor, nn
 
 from demo.comfy_client import ComfyClient
 from pusa_core import (
@@ -17,6 +19,7 @@ from pusa_core import (
     start_latents,
 )
 from pusa_core.demo_text import encode_text
+from pusa_core.sampler import StepCallback
 
 from .graphs import LORA, image_to_video
 from .models import CONFIG, random_dit, random_lora
@@ -32,7 +35,15 @@ def normalisation() -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def sample_with_core(
-    given: Tensor, levels: str, lora_strength: float, cfg: float, seed: int, steps: int, refresh: int = 1
+    given: Tensor,
+    levels: str,
+    lora_strength: float,
+    cfg: float,
+    seed: int,
+    steps: int,
+    refresh: int = 1,
+    through: Callable[[WanModel], nn.Module] = lambda model: model,
+    callback: StepCallback | None = None,
 ) -> Tensor:
     """What a graph of ``image_to_video`` computes, without ComfyUI."""
     model = WanModel(CONFIG)
@@ -43,8 +54,8 @@ def sample_with_core(
     table = sigma_table(flow_sigmas(steps, 5.0), parse_noise_levels(levels, given.shape[2]))
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
     latents = start_latents(noise, (given - mean) / std, table[0])
-    velocity = guided_velocity(model, encode_text(PROMPT), encode_text(""), cfg)
-    return euler_sample(velocity, latents, table, given_frames_refresh=refresh) * std + mean
+    velocity = guided_velocity(through(model), encode_text(PROMPT), encode_text(""), cfg)
+    return euler_sample(velocity, latents, table, callback=callback, given_frames_refresh=refresh) * std + mean
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])

@@ -1,0 +1,41 @@
+"""The paper's tables at the scale of the demo model: ``python -m benchmarks.study``.
+
+Writes ``docs/study.md`` and the pictures in ``docs/study``. About an hour on two idle CPU cores. Results are kept in
+``benchmarks/.cache``: an interrupted study goes on where it was, and a finished one is written anew in seconds. Needs
+matplotlib, the ``study`` extra. ``--smoke`` runs all of it with tiny numbers, into ``output/study-smoke``.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from benchmarks.study.cells import Bench
+from benchmarks.study.plan import FULL, SMOKE
+from benchmarks.study.report import write
+from benchmarks.study.store import Store
+
+ROOT = Path(__file__).parents[2]
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("pusa_core").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="tiny numbers, to see that everything runs")
+    parser.add_argument("--threads", type=int, help="threads for PyTorch (default: as PyTorch chooses)")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    smoke = ROOT / "output" / "study-smoke"
+    folder = smoke / "cache" if args.smoke else ROOT / "benchmarks" / ".cache" / "study"
+    out = smoke / "study.md" if args.smoke else ROOT / "docs" / "study.md"
+    bench = Bench(Store(folder), SMOKE if args.smoke else FULL)
+    write(bench, out, "python -m benchmarks.study" + (" --smoke" if args.smoke else ""))
+    log.info("wrote %s", out)
+
+
+if __name__ == "__main__":
+    main()

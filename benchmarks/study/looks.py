@@ -1,0 +1,68 @@
+"""The study's looks inside: attention between frames before and after the LoRA, and where the LoRA changed weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmarks.study.cells import Bench
+from benchmarks.study.store import Arrays
+from demo.paths import DIT, LORA
+from pusa_core import Given, load_lora
+from pusa_core.analysis import AttentionMaps, AttentionRecorder, Change, RecordedModel, lora_drift
+from pusa_core.analysis.attention_map import FrameAttention, frame_attention, pooled_frame_attention
+from pusa_core.demo_text import encode_text
+from pusa_core.pipeline import Settings, generate_latents
+
+STRENGTH = 1.4  # of the LoRA, the paper's
+MEASURES: dict[str, FrameAttention] = {"exact": frame_attention, "averaged first": pooled_frame_attention}
+MODELS = {"base": None, "LoRA 1.4": "demo"}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Maps of every clip ``[clips, steps, blocks, F, F]`` of the named steps and all blocks."""
+
+    clips: np.ndarray
+    steps: tuple[int, ...]
+
+    @property
+    def to_first(self) -> np.ndarray:
+        """``[clips, steps, blocks]``: the share that frames 1 and later pay to frame 0, the given one."""
+        return self.clips[..., 1:, 0].mean(-1)
+
+    def last_block(self) -> AttentionMaps:
+        """The last block's maps, averaged over the clips."""
+        mean = torch.from_numpy(self.clips.mean(0)).float()
+        return AttentionMaps(mean[:, -1:], self.steps, (mean.shape[1] - 1,))
+
+
+def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
+    """Maps of a model of :data:`MODELS` while it makes videos from a given first frame."""
+    plan = bench.plan
+    total = plan.sampling_steps
+    steps = tuple(sorted({0, total // 3, 2 * total // 3, total - 1}))  # 0, 3, 6, 9 of 10, as in the paper
+
+    def compute() -> Arrays:
+        model = bench.model(MODELS[label], STRENGTH)
+        blocks = model.config.num_layers
+        maps = []
+        for index in range(plan.attention_clips):
+            recorder = AttentionRecorder(
+                steps, range(blocks), total_steps=total, total_blocks=blocks, measure=MEASURES[measure]
+            )
+            context = encode_text(bench.scenes[index].caption)
+            given = Given.empty(torch.zeros(1, 16, 21, 8, 8), 21).place(bench.first[index : index + 1], 0)
+            heard = RecordedModel(model, recorder, context)
+            settings = Settings(64, 64, steps=total, seed=index)
+            generate_latents(heard, given, context, encode_text(""), settings, callback=recorder.after_step)
+            maps.append(recorder.result().maps.numpy())
+        return {"maps": np.stack(maps)}
+
+    stored = bench.store.get(compute, "attention", label, measure, total, plan.attention_clips)
+    return Attention(stored["maps"], steps)
+
+
+def drift() -> list[Change]:
+    """What the demo model's LoRA changes, at the paper's strength."""
+    return lora_drift(DIT, load_lora(LORA), STRENGTH)

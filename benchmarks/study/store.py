@@ -1,0 +1,57 @@
+"""Results on disk, so that an interrupted study goes on where it was."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.study.measures import VERSION
+from demo.paths import DIT, LORA, VAE
+
+Arrays = dict[str, np.ndarray]
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+class Store:
+    """Named arrays in a folder, by what they were computed from: another demo model makes all of them anew."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        files = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (DIT, LORA, VAE))
+        self._origin = [VERSION, *files]
+        self._took: dict[Path, float] = {}
+        self._inner = 0.0  # of the present computation, what was spent in others that it asked for
+
+    @property
+    def seconds(self) -> float:
+        """What everything that was asked for took to compute, whenever that was."""
+        return sum(self._took.values())
+
+    def path(self, kind: str, *key: Any, suffix: str = ".npz") -> Path:
+        content = json.dumps([self._origin, [_plain(part) for part in key]], sort_keys=True)
+        return self.folder / f"{kind}_{hashlib.sha256(content.encode()).hexdigest()[:16]}{suffix}"
+
+    def get(self, compute: Callable[[], Arrays], kind: str, *key: Any) -> Arrays:
+        """The arrays of ``key``, computed the first time."""
+        path = self.path(kind, *key)
+        if not path.exists():
+            started, outer, self._inner = time.monotonic(), self._inner, 0.0
+            arrays = compute()
+            elapsed = time.monotonic() - started
+            partial = path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                np.savez_compressed(file, **{**arrays, "seconds": np.array(elapsed - self._inner)})  # type: ignore[arg-type]
+            partial.replace(path)  # whole or not at all
+            self._inner = outer + elapsed
+        stored = dict(np.load(path))
+        self._took[path] = float(stored.pop("seconds"))
+        return stored

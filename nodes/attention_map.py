@@ -1,0 +1,85 @@
+"""Pusa Attention Map: samples like Pusa Sampler and shows how latent frames attend to each other."""
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..pusa_core import flow_sigmas
+from ..pusa_core.analysis import AttentionRecorder
+from ..pusa_core.analysis.attention_map import parse_numbers
+from ..pusa_core.analysis.pictures import draw_attention_maps
+from .figures import as_image, free_stem
+from .host_attention import record_attention
+from .host_model import check_model
+from .latents import Latent
+from .sampler import PusaSampler
+
+
+class PusaAttentionMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        # a map shows all frames, so all are computed at every step
+        inputs = [each for each in PusaSampler.define_schema().inputs if each.id != "given_frames_refresh"]
+        own = [
+            io.String.Input("record_steps", default="0,3,6,9", tooltip="Steps to show, from 0; -1 is the last."),
+            io.String.Input("blocks", default="-1", tooltip="Blocks of the model to show, from 0; -1 is the last."),
+            io.String.Input(
+                "filename_prefix",
+                default="pusa/attention_map",
+                tooltip="The numbers are saved under this name in the output folder, as .csv and .npz.",
+            ),
+        ]
+        required = [each for each in inputs if not each.optional]
+        return io.Schema(
+            node_id="PusaAttentionMap",
+            display_name="Pusa Attention Map",
+            category="Pusa/analysis",
+            description="Samples like Pusa Sampler and shows how much the latent frames attend to each other.",
+            inputs=[*required, *own, *inputs[len(required) :]],
+            outputs=[
+                io.Image.Output(display_name="maps"),
+                io.Latent.Output(display_name="LATENT"),
+                io.String.Output(display_name="report"),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, record_steps: str | None = None, blocks: str | None = None) -> bool | str:
+        for name, text in (("record_steps", record_steps), ("blocks", blocks)):
+            try:
+                parse_numbers("0" if text is None else text)
+            except ValueError as error:
+                return f"{name}: {error}"
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: list,
+        negative: list,
+        latent: Latent,
+        seed: int,
+        steps: int,
+        cfg: float,
+        shift: float,
+        record_steps: str,
+        blocks: str,
+        filename_prefix: str,
+        model_low: Any = None,
+        switch: float = 0.875,
+    ) -> io.NodeOutput:
+        check_model(model, "model")
+        count = len(model.model.diffusion_model.blocks)
+        chosen = parse_numbers(record_steps), parse_numbers(blocks)
+        recorder = AttentionRecorder(*chosen, total_steps=steps, total_blocks=count)
+        sigmas = flow_sigmas(steps, shift)
+        model, model_low = (m and record_attention(m, recorder, sigmas) for m in (model, model_low))
+        prompts = positive, negative
+        sampled = PusaSampler.execute(model, *prompts, latent, seed, steps, cfg, shift, model_low, switch)
+        maps, stem = recorder.result(), free_stem(filename_prefix)
+        maps.save(stem.with_name(stem.name + ".npz"), stem.with_name(stem.name + ".csv"))
+        image = as_image(draw_attention_maps(maps))
+        report = f"{maps.describe()}\nnumbers: {stem}.csv, {stem}.npz"
+        return io.NodeOutput(image, sampled.args[0], report, ui=ui.PreviewImage(image, cls=cls))

@@ -1,0 +1,71 @@
+"""Pusa Parameter Drift: what a LoRA or a fine-tuning has changed in a model, and how much."""
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..pusa_core import load_lora
+from ..pusa_core.analysis.drift import by_block, by_component, checkpoint_drift, lora_drift, save_table
+from ..pusa_core.analysis.pictures import draw_drift
+from .figures import as_image, free_stem
+from .host_attention import show_progress
+
+NONE = "none"
+
+
+class PusaParameterDrift(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        models = folder_paths.get_filename_list("diffusion_models")
+        return io.Schema(
+            node_id="PusaParameterDrift",
+            display_name="Pusa Parameter Drift",
+            category="Pusa/analysis",
+            description="Shows which parameters a LoRA, or a fine-tuning, has changed, and by how much.",
+            inputs=[
+                io.Combo.Input("model_name", options=models, tooltip="The Wan text-to-video model that was changed."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=[NONE, *folder_paths.get_filename_list("loras")],
+                    default=NONE,
+                    tooltip="The LoRA that changes it; or none, to compare with another model.",
+                ),
+                io.Float.Input("lora_strength", default=1.4, min=-10.0, max=10.0, step=0.05),
+                io.Combo.Input(
+                    "other_model_name",
+                    options=[NONE, *models],
+                    default=NONE,
+                    tooltip="The model to compare with; none when a LoRA is chosen.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="pusa/parameter_drift",
+                    tooltip="The numbers are saved under this name in the output folder, as .csv.",
+                ),
+            ],
+            outputs=[io.Image.Output(display_name="chart"), io.String.Output(display_name="report")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, model_name: str, lora_name: str, lora_strength: float, other_model_name: str, filename_prefix: str
+    ) -> io.NodeOutput:
+        if (lora_name == NONE) == (other_model_name == NONE):
+            raise ValueError(
+                f'lora_name is "{lora_name}" and other_model_name "{other_model_name}"; choose one of the two, and '
+                f"leave the other at {NONE}"
+            )
+        base = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        if lora_name == NONE:
+            other = folder_paths.get_full_path_or_raise("diffusion_models", other_model_name)
+            title, changes = f"{model_name} to {other_model_name}", checkpoint_drift(base, other, show_progress())
+        else:
+            lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
+            title = f"{lora_name} at {lora_strength:g} on {model_name}"
+            changes = lora_drift(base, lora, lora_strength, show_progress())
+        stem = free_stem(filename_prefix)
+        save_table(changes, stem.with_name(stem.name + ".csv"))
+        image = as_image(draw_drift(changes, title, lora=lora_name != NONE))
+        parts = [", ".join(f"{name} {value:.2%}" for name, value in of(changes)) for of in (by_component, by_block)]
+        report = "\n".join([title, *parts, f"numbers: {stem}.csv"])
+        return io.NodeOutput(image, report, ui=ui.PreviewImage(image, cls=cls))
