@@ -1,6 +1,6 @@
-"""Train the demo DiT: first the base with one timestep a video, then the Pusa LoRA with one a frame.
+"""Train the demo's base DiT, with one timestep a video: ``python -m demo.train_dit``; the VAE must exist.
 
-``python -m demo.train_dit base`` and then ``python -m demo.train_dit lora``; the VAE must exist.
+The Pusa LoRA on it comes from the training command: ``python -m pusa_core.training --config configs/demo.toml``.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo.clips import draw_scene
-from demo.paths import CACHE, DIT, LORA
+from demo.paths import CACHE, DIT
 from demo.vae_pool import encode_clips
-from pusa_core import WanConfig, WanModel, load_checkpoint, save_lora
+from pusa_core import WanConfig, WanModel, load_checkpoint
 from pusa_core.demo_text import encode_text
 from pusa_core.rope import PLAIN
-from pusa_core.training import attach_lora, detach_lora, fafm_loss, sample_sigmas
+from pusa_core.training import fafm_loss, sample_sigmas
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def base_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argparse.Namespace, p_async: float) -> None:
+def train(model: nn.Module, args: argparse.Namespace) -> None:
     """The whole loop: warm-up and decay, clipping, caption dropout, bf16 autocast, fixed seeds.
 
     With a stride above 1 a clip is only every so many of its latent frames. Where things are and which way they move is
@@ -79,6 +79,7 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
     latents, captions = cached_clips(args.clips)
     contexts = {caption: encode_text(caption)[0] for caption in set(captions)}
     generator = torch.Generator().manual_seed(args.seed)
+    optimizers = base_optimizers(model, args.lr)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
         for optimizer in optimizers
@@ -94,7 +95,7 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
         context[torch.rand(args.batch, generator=generator) < CAPTION_DROPOUT] = 0
         clean = latents[chosen, :, first :: args.stride].float()
         noise = torch.randn(clean.shape, generator=generator)
-        sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=p_async, shift=SHIFT, generator=generator)
+        sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=0.0, shift=SHIFT, generator=generator)
         axes = ((float(args.stride), float(first)), *PLAIN[1:])
         with torch.autocast("cpu", torch.bfloat16):
             loss = fafm_loss(partial(network, rope_axes=axes), clean, context, noise, sigmas)
@@ -107,8 +108,9 @@ def train(model: nn.Module, optimizers: list[torch.optim.Optimizer], args: argpa
         average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
         if step % 50 == 0:
             log.info("step %d loss %.4f (%.0f s)", step, average, time.monotonic() - started)
-        if step % 500 == 0 and args.stage == "base":
+        if step % 500 == 0:
             save_base(model)
+    save_base(model)
 
 
 def save_base(model: nn.Module) -> None:
@@ -118,13 +120,11 @@ def save_base(model: nn.Module) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("base", "lora"))
     parser.add_argument("--steps", type=int, default=5500)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--stride", type=int, default=1, help="train on every n-th latent frame only")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--clips", type=int, default=3000)
-    parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
@@ -134,21 +134,12 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
     model = WanModel(CONFIG)
-    if args.stage == "base":
-        if args.resume:
-            model.load_state_dict(load_checkpoint(DIT))
-        else:
-            nn.init.zeros_(model.head.head.weight)
-            nn.init.zeros_(model.head.head.bias)
-        train(model, base_optimizers(model, args.lr), args, p_async=0.0)
-        save_base(model)
-        return
-    model.load_state_dict(load_checkpoint(DIT))
-    adapters = attach_lora(model, args.rank)
-    factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    train(model, [torch.optim.AdamW(factors, lr=args.lr, weight_decay=0.01)], args, p_async=1.0)
-    LORA.parent.mkdir(parents=True, exist_ok=True)
-    save_lora(detach_lora(model, adapters), LORA)
+    if args.resume:
+        model.load_state_dict(load_checkpoint(DIT))
+    else:
+        nn.init.zeros_(model.head.head.weight)
+        nn.init.zeros_(model.head.head.bias)
+    train(model, args)
 
 
 if __name__ == "__main__":

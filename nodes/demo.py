@@ -1,7 +1,5 @@
 """The embedded demo model's text encoder and VAE, and pictures and clips to give it."""
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import folder_paths
@@ -9,6 +7,7 @@ import torch
 from comfy_api.latest import io
 
 from ..demo.clips import FRAMES, draw_scene
+from ..demo.dataset import write_dataset
 from ..pusa_core.media import write_video
 from .host_demo import demo_clip, demo_vae
 
@@ -74,14 +73,6 @@ class PusaDemoClip(io.ComfyNode):
         return io.NodeOutput(torch.from_numpy(scene.render(range(first, first + length))), scene.caption)
 
 
-def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file, unless it is there; never half of one."""
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        write(partial)
-        os.replace(partial, path)
-
-
 class PusaDemoDataset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -103,11 +94,5 @@ class PusaDemoDataset(io.ComfyNode):
     def execute(cls, first_scene: int, clips: int) -> io.NodeOutput:
         name = f"pusa_demo_{first_scene}_{clips}"
         folder = Path(folder_paths.get_input_directory(), name)
-        folder.mkdir(parents=True, exist_ok=True)
-        for seed in range(first_scene, first_scene + clips):
-            scene = draw_scene(seed)
-            write_once(folder / f"{seed}.txt", lambda path, scene=scene: path.write_text(scene.caption))
-            write_once(
-                folder / f"{seed}.mp4", lambda path, scene=scene: write_video(torch.from_numpy(scene.render()), path)
-            )
+        write_dataset(folder, first_scene, clips, lambda frames, path: write_video(torch.from_numpy(frames), path))
         return io.NodeOutput(name)

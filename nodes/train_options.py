@@ -32,6 +32,7 @@ ADVANCED = {
     "precision": "model.dtype",
     "gradient_checkpointing": "train.gradient_checkpointing",
     "offload_checkpoints": "train.offload_checkpoints",
+    "offload_weights": "train.offload_weights",
     "training_seed": "train.seed",  # not "seed": pages draw a new one of those after every run
     "validation": "data.validation",
     "validate_every": "output.validate_every",

@@ -63,8 +63,9 @@ TYPES = {
         "output_name:STRING width:INT? height:INT? frames:INT? fps:FLOAT? batch:INT? accumulate:INT? alpha:FLOAT? "
         "dropout:FLOAT? warmup:INT? schedule:COMBO? optimizer:COMBO? weight_decay:FLOAT? caption_dropout:FLOAT? "
         "p_async:FLOAT? shift:FLOAT? weighting:COMBO? ema:FLOAT? precision:COMBO? gradient_checkpointing:BOOLEAN? "
-        "offload_checkpoints:BOOLEAN? training_seed:INT? validation:FLOAT? validate_every:INT? save_every:INT? "
-        "sample_every:INT? sample_prompt:STRING? init_lora:COMBO? sample_image:IMAGE?",
+        "offload_checkpoints:BOOLEAN? offload_weights:BOOLEAN? training_seed:INT? validation:FLOAT? "
+        "validate_every:INT? save_every:INT? sample_every:INT? sample_prompt:STRING? init_lora:COMBO? "
+        "sample_image:IMAGE?",
         "lora_name:* loss:IMAGE summary:STRING",
         400,
         1300,

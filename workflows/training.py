@@ -43,6 +43,7 @@ VALUES: dict[str, Any] = {
     "precision": "bf16",
     "gradient_checkpointing": True,
     "offload_checkpoints": False,
+    "offload_weights": False,
     "training_seed": 0,
     "validation": 0.0,
     "validate_every": 0,

@@ -28,14 +28,21 @@ class LoraLinear(nn.Module):
     and is 1 in training.
     """
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        base: nn.Linear,
+        rank: int,
+        alpha: float,
+        dropout: float = 0.0,
+        device: torch.device | None = None,
+    ) -> None:
         super().__init__()
         check_rank(rank, base.out_features, base.in_features)
         self.base = base.requires_grad_(False)
         self.alpha = alpha
         self.dropout = dropout
         self.strength = 1.0
-        device = base.weight.device
+        device = device or base.weight.device  # the layer itself may be kept in main memory
         self.down = nn.Parameter(torch.empty(rank, base.in_features, device=device))
         self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
@@ -47,8 +54,16 @@ class LoraLinear(nn.Module):
         return self.base(x).add_(update, alpha=scale)  # in place: nothing reads the layer's own output
 
 
-def attach_lora(model: nn.Module, rank: int, alpha: float | None = None, dropout: float = 0.0) -> dict[str, LoraLinear]:
+def attach_lora(
+    model: nn.Module,
+    rank: int,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    device: torch.device | None = None,
+) -> dict[str, LoraLinear]:
     """Freeze ``model`` and wrap every target linear, in place; ``alpha`` defaults to ``rank`` (scale 1).
+
+    ``device`` is that of the adapters; by default each is where its layer is.
 
     Returns the adapters by layer name. Raises ``ValueError`` when the rank exceeds a layer or nothing can be wrapped.
     """
@@ -57,7 +72,8 @@ def attach_lora(model: nn.Module, rank: int, alpha: float | None = None, dropout
     if not targets:
         raise ValueError("the model has no Wan attention or feed-forward layer to adapt")
     adapters = {
-        name: LoraLinear(layer, rank, rank if alpha is None else alpha, dropout) for name, layer in targets.items()
+        name: LoraLinear(layer, rank, rank if alpha is None else alpha, dropout, device)
+        for name, layer in targets.items()
     }
     for name, adapter in adapters.items():
         _replace(model, name, adapter)

@@ -93,7 +93,9 @@ def main(
         return _fail(error, CRASH)
     except torch.OutOfMemoryError as error:
         log.exception("out of memory")
-        hint = "lower train.batch, data.frames or the size, or turn on train.offload_checkpoints"
+        hint = (
+            "lower train.batch, data.frames or the size, or turn on train.offload_checkpoints and train.offload_weights"
+        )
         return _fail(f"the GPU's memory is full; {hint} ({error})", CRASH)
     except Exception as error:
         log.exception("the training crashed")

@@ -129,6 +129,7 @@ class TrainOptions:
     ema: float = option("decay of an exponential moving average of the trained weights, such as 0.99; 0: none", 0.0)
     gradient_checkpointing: bool = option("recompute blocks in the backward pass: much less memory", True)
     offload_checkpoints: bool = option("keep what checkpointing saves in main memory", False)
+    offload_weights: bool = option("fetch each block's frozen weights from main memory when they are needed", False)
     seed: int = option("of everything random", 0)
     device: str = option("such as cuda or cpu (default: a GPU if there is one)", "")
 
@@ -156,6 +157,10 @@ class TrainOptions:
             raise ValueError(f'train.device is "{self.device}"; use cuda, cuda:1, cpu or mps') from error
         if self.offload_checkpoints and not self.gradient_checkpointing:
             raise ValueError("train.offload_checkpoints needs train.gradient_checkpointing; turn it on")
+        if self.offload_weights and not self.gradient_checkpointing:
+            raise ValueError("train.offload_weights needs train.gradient_checkpointing; turn it on")
+        if self.offload_weights and self.mode == "full":
+            raise ValueError("train.offload_weights is for frozen weights, but train.mode is full; turn it off")
 
     @property
     def scale(self) -> float:

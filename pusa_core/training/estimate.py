@@ -39,18 +39,24 @@ def estimate(source: ModelSource, config: Config, device: torch.device) -> Estim
     """Memory and time of the largest bucket. The time is that of the multiplications at the speed measured here."""
     options, shape = config.train, source.checkpoint.config
     dtype = DTYPES[config.model.dtype]
-    parameters = sum(torch.Size(size).numel() for _, size in expected_shapes(shape))
     trained = trained_count(source, options)
     full = options.mode == "full"
     adam = 2 if options.optimizer == "adamw8bit" else 8  # bytes
     return Estimate(
-        weights=parameters * (4 if full else dtype.itemsize),
+        weights=_weights_on_device(shape, options.offload_weights) * (4 if full else dtype.itemsize),
         training=trained * (4 * (not full) + 4 + adam + 4 * (options.ema > 0)),
         activations=_activations(shape, config, dtype.itemsize),
         trained=trained,
         flops=(flops := _flops(shape, config)),
         seconds_per_step=flops / _speed(shape, dtype, device),
     )
+
+
+def _weights_on_device(shape: WanConfig, offloaded: bool) -> int:
+    """How many numbers of the network the device holds at once: with offloaded blocks, one of these."""
+    sizes = {name: torch.Size(size).numel() for name, size in expected_shapes(shape)}
+    blocks = sum(size for name, size in sizes.items() if name.startswith("blocks."))
+    return sum(sizes.values()) - (blocks - blocks // shape.num_layers if offloaded else 0)
 
 
 def _tokens(shape: WanConfig, config: Config) -> int:

@@ -81,6 +81,10 @@ class AcceleratedLaunch(Launch):
     def __init__(self, options: TrainOptions) -> None:
         from accelerate import Accelerator, InitProcessGroupKwargs
 
+        if options.offload_weights:
+            raise ValueError(
+                "train.offload_weights works in one process; turn it off, or take FSDP2, which shards them"
+            )
         super().__init__(options)
         self.accelerator = Accelerator(
             cpu=options.device == "cpu",

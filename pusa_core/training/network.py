@@ -1,6 +1,7 @@
 """The network that is trained: the DiT with its LoRA layers, blocks recomputed in the backward pass."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,27 +21,46 @@ class TrainedWan(WanModel):
     """A :class:`WanModel` that takes fp32 and computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
 
     ``checkpointing``: forget what a block computed and compute it again in the backward pass; ``offload``: keep what
-    is still needed of the forward pass in main memory.
+    is still needed of the forward pass in main memory; ``offload_weights``: fetch the frozen weights of a block from
+    main memory whenever it is computed.
     """
 
     _no_split_modules = ("WanBlock",)  # accelerate shards the model block by block
 
     checkpointing = False
     offload = False
+    offload_weights = False
     autocast = False
 
     def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, **kwargs: Any) -> Tensor:
         dtype = self.patch_embedding.weight.dtype
         recompute = self.checkpointing and torch.is_grad_enabled()
+        blocks: list[Callable[..., Tensor]] = list(self.blocks)
+        if self.offload_weights:
+            blocks = [partial(with_weights_on, latents.device, block) for block in self.blocks]
         if recompute:
-            kwargs["blocks"] = [partial(checkpoint, block, use_reentrant=False) for block in self.blocks]
+            blocks = [partial(checkpoint, block, use_reentrant=False) for block in blocks]
         cuda = latents.device.type == "cuda"
         saved = torch.autograd.graph.save_on_cpu(pin_memory=cuda) if recompute and self.offload else None
         with (
             saved or contextlib.nullcontext(),
             torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast),
         ):
-            return super().forward(latents.to(dtype), timestep, context.to(dtype), **kwargs)
+            return super().forward(latents.to(dtype), timestep, context.to(dtype), blocks=blocks, **kwargs)
+
+
+def with_weights_on(device: torch.device, block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    """What a block computes with copies of its frozen weights on ``device``.
+
+    Autograd keeps them until the block's backward pass is done. With checkpointing that begins when the block is
+    computed again, so that no two blocks are there at once.
+    """
+    fetched = {
+        name: value.to(device, non_blocking=True, copy=True)
+        for name, value in block.named_parameters()
+        if not value.requires_grad
+    }
+    return torch.func.functional_call(block, fetched, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -82,24 +102,37 @@ def build_network(
     options = config.train
     full = options.mode == "full"
     dtype = torch.float32 if full else DTYPES[config.model.dtype]
+    device = torch.device(device)
     model = TrainedWan(source.checkpoint.config, device="meta")
     # one weight after the other, so that a quantised file is never there twice in a larger format
-    weights = {name: _own(weight, device, dtype) for name, weight in source.checkpoint.dequantised()}
+    weights = {
+        name: _in_main_memory(weight, device, dtype)
+        if options.offload_weights and name.startswith("blocks.")
+        else _own(weight, device, dtype)
+        for name, weight in source.checkpoint.dequantised()
+    }
     model.load_state_dict(weights, assign=True)
     model.checkpointing, model.offload = options.gradient_checkpointing, options.offload_checkpoints
+    model.offload_weights = options.offload_weights
     model.autocast = full and config.model.dtype == "bf16"
     if full:
         return model.train().requires_grad_(True), {}
     torch.manual_seed(options.seed)
-    adapters = attach_lora(model, options.rank, options.alpha or options.rank, options.dropout)
+    adapters = attach_lora(model, options.rank, options.alpha or options.rank, options.dropout, device)
     if source.start is not None:
         start_from(adapters, source.start)
     return model.train(), adapters
 
 
-def _own(weight: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+def _own(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """A copy in memory; what the file's memory map holds must never be written to, nor vanish with the file."""
     return weight.to(device, dtype, copy=True)
+
+
+def _in_main_memory(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy that ``device`` can fetch fast."""
+    own = _own(weight, torch.device("cpu"), dtype)
+    return own.pin_memory() if device.type == "cuda" else own
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -23,7 +23,13 @@ log = logging.getLogger(__name__)
 
 STATE, INFO, SHARDS = "state.safetensors", "run.json", "shards"
 NAME = re.compile(r"step_(\d{8})")
-FREE = {"data.cache", "train.device", "train.gradient_checkpointing", "train.offload_checkpoints"}
+FREE = {
+    "data.cache",
+    "train.device",
+    "train.gradient_checkpointing",
+    "train.offload_checkpoints",
+    "train.offload_weights",
+}
 """Options that change nothing in the weights: a run may go on with others. So are all of [output]."""
 
 

@@ -124,9 +124,17 @@ def test_nonsense_is_refused_by_name_with_the_fix(options, option, value, messag
         parse_config({}, options | {option: value})
 
 
-def test_options_that_contradict_each_other_are_refused(options):
-    flags = {"train.offload_checkpoints": "true", "train.gradient_checkpointing": "false"}
-    with pytest.raises(ValueError, match=r"train\.offload_checkpoints needs train\.gradient_checkpointing"):
+@pytest.mark.parametrize(
+    ("option", "flags", "message"),
+    [
+        ("offload_checkpoints", {"gradient_checkpointing": "false"}, r"needs train\.gradient_checkpointing"),
+        ("offload_weights", {"gradient_checkpointing": "false"}, r"needs train\.gradient_checkpointing"),
+        ("offload_weights", {"mode": "full"}, r"is for frozen weights, but train\.mode is full"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, option, flags, message):
+    flags = {f"train.{name}": value for name, value in {option: "true", **flags}.items()}
+    with pytest.raises(ValueError, match=rf"train\.{option} {message}"):
         parse_config({}, options | flags)
 
 
