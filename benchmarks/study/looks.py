@@ -59,7 +59,7 @@ def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
             maps.append(recorder.result().maps.numpy())
         return {"maps": np.stack(maps)}
 
-    stored = bench.store.get(compute, "attention", label, measure, total, plan.attention_clips)
+    stored = bench.store.get(compute, "attention", MODELS[label], measure, total, plan.attention_clips)
     return Attention(stored["maps"], steps)
 
 

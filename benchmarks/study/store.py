@@ -21,13 +21,15 @@ def _plain(value: Any) -> Any:
 
 
 class Store:
-    """Named arrays in a folder, by what they were computed from: another demo model makes all of them anew."""
+    """Named arrays in a folder, by what they were computed from: another demo model makes all of them anew.
+
+    Another LoRA of the demo model makes anew what names it: a key with "demo" in it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        files = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (DIT, LORA, VAE))
-        self._origin = [VERSION, *files]
+        self._files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (DIT, LORA, VAE)}
         self._took: dict[Path, float] = {}
         self._inner = 0.0  # of the present computation, what was spent in others that it asked for
 
@@ -37,7 +39,9 @@ class Store:
         return sum(self._took.values())
 
     def path(self, kind: str, *key: Any, suffix: str = ".npz") -> Path:
-        content = json.dumps([self._origin, [_plain(part) for part in key]], sort_keys=True)
+        asked = json.dumps([_plain(part) for part in key], sort_keys=True)
+        files = [found for file, found in self._files.items() if file != LORA or '"demo"' in asked]
+        content = json.dumps([VERSION, files, asked])
         return self.folder / f"{kind}_{hashlib.sha256(content.encode()).hexdigest()[:16]}{suffix}"
 
     def get(self, compute: Callable[[], Arrays], kind: str, *key: Any) -> Arrays:

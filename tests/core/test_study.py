@@ -108,12 +108,15 @@ def test_a_failed_computation_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_another_demo_model_makes_results_anew(tmp_path, monkeypatch):
-    path = Store(tmp_path).path("cell", 1)
-    other = tmp_path / "lora.safetensors"
+@pytest.mark.parametrize(
+    ("file", "cell", "anew"), [("LORA", Cell("demo"), True), ("LORA", Cell(None), False), ("DIT", Cell(None), True)]
+)
+def test_another_demo_model_makes_anew_what_comes_of_it(tmp_path, monkeypatch, file, cell, anew):
+    path = Store(tmp_path).path("cell", cell, 1)
+    other = tmp_path / "other.safetensors"
     other.write_bytes(b"another")
-    monkeypatch.setattr(store_module, "LORA", other)
-    assert Store(tmp_path).path("cell", 1) != path
+    monkeypatch.setattr(store_module, file, other)
+    assert (Store(tmp_path).path("cell", cell, 1) != path) == anew
 
 
 def test_time_is_counted_once_and_not_twice_for_what_is_nested(tmp_path, monkeypatch):
