@@ -1,4 +1,4 @@
-"""Clips with captions in a folder, to train on: ``python -m demo.dataset FOLDER --clips 1000``."""
+"""Clips with captions in a folder, to train on: ``python -m demo.dataset FOLDER --clips 600``."""
 
 import argparse
 import os
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE, help="the seed of the first clip")
-    parser.add_argument("--clips", type=int, default=1000)
+    parser.add_argument("--clips", type=int, default=600)
     args = parser.parse_args()
     write_dataset(
         args.folder, args.first_scene, args.clips, lambda frames, path: write_video(torch.from_numpy(frames), path)

@@ -8,8 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from demo.paths import DIT
-from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, load_lora, merge_lora
+from pusa_core import Given, Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, load_lora, merge_lora
 from pusa_core.checkpoints import expected_shapes, parse_checkpoint, read_checkpoint
+from pusa_core.demo_text import encode_text
+from pusa_core.pipeline import Settings, generate_latents
 from tests.conftest import max_error
 from tests.core.forms import FORMS, QUANTISED, diffusers_name, write
 from tests.core.gguf_files import write_gguf
@@ -40,6 +42,29 @@ def test_quantised_forms_are_within_a_step(weights, tmp_path, form):
         step = weight.abs() * (2.0 ** -(bits + 1) + 2**-8) + smallest * max(scale.item(), 1e-3)
         assert ((value - weight).abs() <= step).all(), name
         assert loaded[name].is_floating_point() and loaded[name].itemsize > 1
+
+
+def sampled(weights):
+    """Latents of a short video by a model of these weights."""
+    with torch.device("meta"):
+        model = WanModel(WanConfig.from_state_dict(weights))
+    model.load_state_dict(weights, assign=True)
+    given = Given.empty(torch.zeros(1, 16, 4, 8, 8), 4)
+    prompt = encode_text("a large red square moves quickly left")
+    return generate_latents(model.float(), given, prompt, encode_text(""), Settings(width=64, height=64, steps=4))
+
+
+@pytest.fixture(scope="module")
+def video(weights):
+    return sampled(weights)
+
+
+@pytest.mark.parametrize("form", [*FORMS, *QUANTISED])
+def test_every_form_makes_the_same_video(weights, video, tmp_path, form):
+    difference = sampled(load_checkpoint(write(form, weights, tmp_path))) - video
+    error = (difference.square().mean().sqrt() / video.std()).item()
+    rounded = form == "bf16" or form in QUANTISED
+    assert error < (0.5 if rounded else 1e-6), error
 
 
 def test_diffusers_agrees_on_its_names(weights):
