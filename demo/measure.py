@@ -7,7 +7,6 @@ import argparse
 import json
 import logging
 import math
-import platform
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from demo.clips import Scene, draw_scene
 from demo.judge import Errors, compare, look
+from demo.measure_report import BASE_VTA, FLOOR, METRICS, report
 from demo.paths import DIT, LORA
 from demo.vae_pool import decode_clips, encode_clips
 from pusa_core import Given, WanConfig, WanModel, euler_sample, flow_sigmas, load_checkpoint, load_lora, merge_lora
@@ -33,8 +33,6 @@ HERE = Path(__file__).parent
 BATCH = 16
 STEPS, CFG = 10, 3.0
 STRENGTHS = (1.0, 1.4)
-METRICS = ("background", "position", "size", "motion")
-BASE_VTA = "(b) base with VTA"
 
 
 def load_model(strength: float) -> WanModel:
@@ -155,7 +153,7 @@ def measure(clips: int) -> dict:
     log.info("PSNR %.2f dB", np.mean(results["psnr"]))
 
     first = encode_clips(scenes, range(1))
-    results["text"], results["image"], shown = {}, {}, {}
+    results["text"], results["image"], shown = {}, {FLOOR: image_scores(reconstructed, scenes)}, {}
     for label, strength in {"base": 0.0, **{f"LoRA {s:g}": s for s in STRENGTHS}}.items():
         model = load_model(strength)
         videos = decode(sample(model, scenes, None))
@@ -179,69 +177,6 @@ def measure(clips: int) -> dict:
     return results
 
 
-def compared_with_b(label: str, image: dict[str, dict[str, tuple[float, float]]]) -> str:
-    """The errors of one model as a share of those without a LoRA."""
-    shares = (f"{name} {image[label][name][0] / image[BASE_VTA][name][0]:.0%}" for name in METRICS)
-    return f"Errors of {label} as a share of those of (b): {', '.join(shares)}.  "
-
-
-def report(results: dict, clips: int, seconds: float) -> str:
-    text = results["text"]
-    lines = [
-        "# What the demo model does, measured",
-        "",
-        f"Written by `python -m demo.measure --clips {clips}` in {seconds / 60:.0f} minutes "
-        f"({platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}); {clips} held-out clips "
-        f"(scene seeds 0 to {clips - 1}), {STEPS} steps, cfg {CFG:g}, shift 5.",
-        "",
-        "## VAE",
-        "",
-        f"PSNR of encoding and decoding whole clips: mean {np.mean(results['psnr']):.2f} dB, worst clip "
-        f"{min(results['psnr']):.2f} dB. Picture: each clip above its reconstruction.",
-        "",
-        "![reconstructions](pictures/vae.png)",
-        "",
-        "## Text to video",
-        "",
-        "Share of clips whose object has the captioned colour and shape and moves in the captioned direction.",
-        "",
-        "| model | colour | shape | direction |",
-        "|---|---|---|---|",
-        *(f"| {label} | {s['color']:.0%} | {s['shape']:.0%} | {s['direction']:.0%} |" for label, s in text.items()),
-        "",
-        "![text to video](pictures/text_to_video.png)",
-        "",
-        "The base model's clips for: " + "; ".join(f'"{caption}"' for caption in results["captions"]) + ".",
-        "",
-        "## Image to video",
-        "",
-        "Caption and first frame together determine the clip, so every result is compared with the one right answer: "
-        "mean absolute error of the background (0..1) away from the object, distance of the object (pixels of 64), "
-        "relative error of its area, error of its movement from one latent frame to the next, the given one included "
-        "(pixels per frame); mean and standard error over the clips. "
-        "(a) replaces frame 0 by the re-noised image before every step, which is all that a scalar timestep allows; "
-        "(b) gives frame 0 timestep 0; (c) does the same with the LoRA merged.",
-        "",
-        "| model | background | position | size | motion |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {label} | " + " | ".join(f"{s[m][0]:.3f} ± {s[m][1]:.3f}" for m in METRICS) + " |"
-            for label, s in results["image"].items()
-        ),
-        "",
-        *(compared_with_b(label, results["image"]) for label in results["image"] if label.startswith("(c)")),
-        "",
-        "![image to video](pictures/image_to_video.png)",
-        "",
-        "Three clips, four rows each: the truth, (a), (b), (c) at strength 1.",
-        "",
-        "All other tasks (start and end frames, completion, extension, video to video ...): [TASKS.md](TASKS.md). The "
-        "frames before an end clip that the VAE is warmed up with: [LEAD_IN.md](LEAD_IN.md).",
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=64)
@@ -249,7 +184,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     started = time.monotonic()
     results = measure(args.clips)
-    (HERE / "RESULTS.md").write_text(report(results, args.clips, time.monotonic() - started))
+    sampling = f"{STEPS} steps, cfg {CFG:g}, shift 5"
+    (HERE / "RESULTS.md").write_text(report(results, args.clips, sampling, time.monotonic() - started))
     (HERE / "results.json").write_text(json.dumps(results, indent=1))
 
 
