@@ -63,8 +63,8 @@ def video(weights):
 def test_every_form_makes_the_same_video(weights, video, tmp_path, form):
     difference = sampled(load_checkpoint(write(form, weights, tmp_path))) - video
     error = (difference.square().mean().sqrt() / video.std()).item()
-    rounded = form == "bf16" or form in QUANTISED
-    assert error < (0.5 if rounded else 1e-6), error
+    # bf16 rounds to 2**-9 of a weight, fp8 to 2**-4 or, e5m2, 2**-3
+    assert error <= (0.2 if form in QUANTISED else 0.02 if form == "bf16" else 0), error
 
 
 def test_diffusers_agrees_on_its_names(weights):
