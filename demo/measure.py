@@ -1,6 +1,7 @@
 """Measure the demo model on held-out clips and write ``demo/RESULTS.md`` with its pictures.
 
-``python -m demo.measure``: about 20 minutes on two CPU cores. Every number of the file comes from here.
+``python -m demo.measure``: about 20 minutes on two CPU cores, a minute on a GPU. Every number of the file comes from
+here.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from demo.clips import Scene, draw_scene
 from demo.judge import Errors, compare, look
+from demo.machine import DEVICE
 from demo.measure_report import BASE_VTA, FLOOR, METRICS, report
 from demo.paths import DIT, LORA
 from demo.vae_pool import decode_clips, encode_clips
@@ -41,7 +43,7 @@ def load_model(strength: float) -> WanModel:
     model.load_state_dict(weights)
     if strength:
         merge_lora(model, load_lora(LORA), strength)
-    return model.eval().requires_grad_(False)
+    return model.to(DEVICE).eval().requires_grad_(False)
 
 
 def sample(
@@ -63,7 +65,7 @@ def sample(
         context = torch.cat([encode_text(scene.caption) for scene in chosen])
         settings = Settings(width=64, height=64, steps=steps, cfg=CFG, seed=seed + start)
         parts.append(generate_latents(model, given, context, encode_text(""), settings))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def _with_replaced_first(
@@ -83,17 +85,18 @@ def sample_by_replacement(
         chosen = scenes[start : start + BATCH]
         clean = first[start : start + BATCH]
         noise = torch.randn(len(chosen), 16, 21, 8, 8, generator=torch.Generator().manual_seed(seed + start))
-        context = torch.cat([encode_text(scene.caption) for scene in chosen])
-        network = guided_velocity(model, context, encode_text(""), CFG)
+        clean, noise = clean.to(DEVICE), noise.to(DEVICE)
+        context = torch.cat([encode_text(scene.caption) for scene in chosen]).to(DEVICE)
+        network = guided_velocity(model, context, encode_text("").to(DEVICE), CFG)
         velocity = partial(_with_replaced_first, network, clean, noise[:, :, :1])
         with torch.inference_mode():
             latents = euler_sample(velocity, noise, sigmas[:, None].expand(-1, 21))
         parts.append(torch.cat([clean, latents[:, :, 1:]], dim=2))
-    return torch.cat(parts)
+    return torch.cat(parts).cpu()
 
 
 def decode(latents: Tensor) -> list[np.ndarray]:
-    return [clip.numpy() for clip in decode_clips(latents)]
+    return list(decode_clips(latents).numpy())
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -6,7 +6,6 @@ which a user who has only its two ends cannot make.
 
 import argparse
 import logging
-import platform
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from demo.clips import FRAMES, draw_scene
+from demo.machine import machine
 from demo.paths import VAE
 from pusa_core.keyframes import LEAD_IN_FRAMES, lead_in
 from pusa_core.vae import WanVae
@@ -79,7 +79,7 @@ def report(errors: dict[int, dict[str, list[float]]], clips: int, seconds: float
             "# How to encode the end of a video, measured",
             "",
             f"Written by `python -m demo.measure_lead_in --clips {clips}` in {seconds / 60:.0f} minutes "
-            f"({platform.machine()}, torch {torch.__version__}); the demo VAE, {clips} held-out clips of {FRAMES} "
+            f"({machine()}); the demo VAE, {clips} held-out clips of {FRAMES} "
             f"frames (scene seeds 0 to {clips - 1}).",
             "",
             "Root mean square error of the end's latents against those of the whole clip, in units of the normalised "

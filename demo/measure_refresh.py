@@ -7,7 +7,6 @@ meanwhile.
 
 import argparse
 import logging
-import platform
 import statistics
 import time
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from demo.clips import Scene, draw_scene
+from demo.machine import DEVICE, machine
 from demo.measure import decode, load_model
 from demo.measure_tasks import FIRST_SCENE, SETTINGS, errors, give
 from demo.paths import VAE
@@ -127,9 +127,9 @@ def report(everything: dict[str, dict[int, Measured]], given: dict[str, int], cl
         [
             "# Given frames that are not computed at every step",
             "",
-            f"Written by `python -m demo.measure_refresh --clips {clips} --rounds {rounds}` ({platform.machine()}, "
-            f"{torch.get_num_threads()} threads, torch {torch.__version__}); the demo model with its LoRA at "
-            f"{STRENGTH:g}, {clips} held-out clips sampled together, {SETTINGS.steps} steps, cfg {SETTINGS.cfg:g}.",
+            f"Written by `python -m demo.measure_refresh --clips {clips} --rounds {rounds}` ({machine()}); the "
+            f"demo model with its LoRA at {STRENGTH:g}, {clips} held-out clips sampled together, {SETTINGS.steps} "
+            f"steps, cfg {SETTINGS.cfg:g}.",
             "",
             "*Faster*: of the whole sampling, in the median of rounds in which the settings took turns. *Error*: mean "
             "absolute error of the generated frames against the one right answer (0..1); *more error*: the same less "
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    vae, model = WanVae(VAE), load_model(STRENGTH)
+    vae, model = WanVae(VAE, DEVICE), load_model(STRENGTH)
     scenes = [draw_scene(FIRST_SCENE + index) for index in range(args.clips)]
     everything, given = {}, {}
     for task in TASKS:

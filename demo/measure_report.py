@@ -1,9 +1,8 @@
 """The text of ``demo/RESULTS.md``."""
 
-import platform
-
 import numpy as np
-import torch
+
+from demo.machine import machine
 
 METRICS = ("background", "position", "size", "motion")
 FLOOR, BASE_VTA = "the truth through the VAE", "(b) base with VTA"
@@ -22,8 +21,7 @@ def report(results: dict, clips: int, sampling: str, seconds: float) -> str:
         "# What the demo model does, measured",
         "",
         f"Written by `python -m demo.measure --clips {clips}` in {seconds / 60:.0f} minutes "
-        f"({platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}); {clips} held-out clips "
-        f"(scene seeds 0 to {clips - 1}), {sampling}.",
+        f"({machine()}); {clips} held-out clips (scene seeds 0 to {clips - 1}), {sampling}.",
         "",
         "## VAE",
         "",

@@ -1,12 +1,11 @@
 """Measure every task of the workflows on held-out clips and write ``demo/TASKS.md`` with its contact sheet.
 
-``python -m demo.measure_tasks``: about 20 minutes on two CPU cores. Caption and given frames together determine the
-clip, so every result is compared with the one right answer.
+``python -m demo.measure_tasks``: about 20 minutes on two CPU cores, a minute on a GPU. Caption and given frames
+together determine the clip, so every result is compared with the one right answer.
 """
 
 import argparse
 import logging
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from demo.clips import Scene, draw_scene
 from demo.judge import LOST, look
+from demo.machine import DEVICE, machine
 from demo.measure import decode, load_model, picture
 from demo.paths import VAE
 from pusa_core import Given, WanModel, pixel_frames_of
@@ -69,7 +69,7 @@ def errors(video: np.ndarray, scene: Scene, frames: list[int]) -> tuple[float, f
 
 def measure(clips: int) -> tuple[dict[tuple[str, str], np.ndarray], list[np.ndarray]]:
     """For each task and model ``[clips, 4]``: errors beside the given frames and in the middle; rows for a picture."""
-    vae, scenes = WanVae(VAE), [draw_scene(FIRST_SCENE + index) for index in range(clips)]
+    vae, scenes = WanVae(VAE, DEVICE), [draw_scene(FIRST_SCENE + index) for index in range(clips)]
     rows = {task.name: (task, False) for task in TASKS if task.given}
     rows[ALONE] = (rows["start_end"][0], True)
     results, shown = {}, [scenes[0].render()]
@@ -105,9 +105,8 @@ def report(results: dict[tuple[str, str], np.ndarray], clips: int, seconds: floa
             "# Every task on the demo model, measured",
             "",
             f"Written by `python -m demo.measure_tasks --clips {clips}` in {seconds / 60:.0f} minutes "
-            f"({platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}); {clips} held-out "
-            f"clips (scene seeds from {FIRST_SCENE}), {SETTINGS.steps} steps, cfg {SETTINGS.cfg:g}, shift 5. Frames "
-            "and noise levels are those of the workflows.",
+            f"({machine()}); {clips} held-out clips (scene seeds from {FIRST_SCENE}), {SETTINGS.steps} steps, "
+            f"cfg {SETTINGS.cfg:g}, shift 5. Frames and noise levels are those of the workflows.",
             "",
             "Errors of generated frames against the one right answer: mean absolute error of the picture (0..1), "
             "distance of the object (pixels of 64); mean and standard error over the clips. *Beside*: the latent "

@@ -7,7 +7,6 @@ import argparse
 import logging
 import math
 import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -15,9 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from demo.clips import draw_scene
+from demo.machine import DEVICE
 from demo.paths import CACHE, DIT
 from demo.vae_pool import encode_clips
 from pusa_core import WanConfig, WanModel, load_checkpoint
+from pusa_core.attention import attention
 from pusa_core.demo_text import encode_text
 from pusa_core.rope import PLAIN
 from pusa_core.training import fafm_loss, sample_sigmas
@@ -68,7 +69,7 @@ def base_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(model: nn.Module, args: argparse.Namespace) -> None:
+def train(model: WanModel, args: argparse.Namespace) -> None:
     """The whole loop: warm-up and decay, clipping, caption dropout, bf16 autocast, fixed seeds.
 
     With a stride above 1 a clip is only every so many of its latent frames. Where things are and which way they move is
@@ -77,27 +78,31 @@ def train(model: nn.Module, args: argparse.Namespace) -> None:
     so that what was learned holds for all of them.
     """
     latents, captions = cached_clips(args.clips)
-    contexts = {caption: encode_text(caption)[0] for caption in set(captions)}
-    generator = torch.Generator().manual_seed(args.seed)
+    latents = latents.to(DEVICE)
+    known = {caption: number for number, caption in enumerate(sorted(set(captions)))}
+    contexts = torch.cat([encode_text(caption) for caption in known]).to(DEVICE)
+    context_of = torch.tensor([known[caption] for caption in captions], device=DEVICE)
+    generator = torch.Generator(DEVICE).manual_seed(args.seed)
     optimizers = base_optimizers(model, args.lr)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
         for optimizer in optimizers
     ]
-    network: Callable[..., Tensor] = partial(model, attend=attend)
+    network = partial(model, attend=attend if DEVICE.type == "cpu" else attention)
     if args.compile:
-        network = torch.compile(network)
-    started, average = time.monotonic(), None
+        for block in model.blocks:  # they are alike: one compilation for all
+            block.compile(dynamic=False)
+    started, average = time.monotonic(), torch.ones((), device=DEVICE)
     for step in range(1, args.steps + 1):
         first = step % ((FRAMES - 1) % args.stride + 1)
-        chosen = torch.randint(args.clips, (args.batch,), generator=generator)
-        context = torch.stack([contexts[captions[index]] for index in chosen])
-        context[torch.rand(args.batch, generator=generator) < CAPTION_DROPOUT] = 0
+        chosen = torch.randint(args.clips, (args.batch,), generator=generator, device=DEVICE)
+        kept = torch.rand(args.batch, 1, 1, generator=generator, device=DEVICE) >= CAPTION_DROPOUT
+        context = contexts[context_of[chosen]] * kept
         clean = latents[chosen, :, first :: args.stride].float()
-        noise = torch.randn(clean.shape, generator=generator)
+        noise = torch.randn(clean.shape, generator=generator, device=DEVICE)
         sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=0.0, shift=SHIFT, generator=generator)
         axes = ((float(args.stride), float(first)), *PLAIN[1:])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             loss = fafm_loss(partial(network, rope_axes=axes), clean, context, noise, sigmas)
         loss.backward()
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -105,9 +110,9 @@ def train(model: nn.Module, args: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-        average = loss.item() if average is None else 0.98 * average + 0.02 * loss.item()
+        average.lerp_(loss.detach(), max(0.02, 1 / step))  # on the device: nothing waits for it
         if step % 50 == 0:
-            log.info("step %d loss %.4f (%.0f s)", step, average, time.monotonic() - started)
+            log.info("step %d loss %.4f (%.0f s)", step, average.item(), time.monotonic() - started)
         if step % 500 == 0:
             save_base(model)
     save_base(model)
@@ -115,7 +120,7 @@ def train(model: nn.Module, args: argparse.Namespace) -> None:
 
 def save_base(model: nn.Module) -> None:
     DIT.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, DIT)
+    save_file({name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}, DIT)
 
 
 def main() -> None:
@@ -133,7 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
-    model = WanModel(CONFIG)
+    model = WanModel(CONFIG, device=DEVICE)
     if args.resume:
         model.load_state_dict(load_checkpoint(DIT))
     else:

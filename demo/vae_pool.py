@@ -1,9 +1,10 @@
-"""Many clips through the demo VAE: one thread a core, each with a VAE of its own.
+"""Many clips through the demo VAE: several threads, each with a VAE of its own.
 
 The VAE works through a clip in small pieces, which PyTorch's own threads cannot share well. Several clips at a time
-share the cost of going through the pieces.
+share the cost of going through the pieces. A GPU wants many of them, and threads that draw the next ones meanwhile.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,34 +16,42 @@ from torch import Tensor
 from tqdm import tqdm
 
 from demo.clips import FRAMES, Scene
+from demo.machine import DEVICE
 from demo.paths import VAE
 from pusa_core.vae import WanVae
 
 T = TypeVar("T")
 
-BATCH = 8  # clips that a VAE encodes together
+ON_CPU = DEVICE.type == "cpu"
+WORKERS = (os.cpu_count() or 1) if ON_CPU else 8
+BATCH = 8 if ON_CPU else 128  # clips that a VAE works on together, at most
 
 
 def encode_clips(scenes: Sequence[Scene], times: Sequence[int] = range(FRAMES)) -> Tensor:
     """The given frames of each scene -> normalised latents ``[len(scenes), 16, F, H / 8, W / 8]``."""
-    batches = [scenes[start : start + BATCH] for start in range(0, len(scenes), BATCH)]
+    size = _batch(len(scenes))
+    batches = [scenes[start : start + size] for start in range(0, len(scenes), size)]
 
     def encode(vae: WanVae, batch: Sequence[Scene]) -> Tensor:
-        return vae.encode(torch.stack([torch.from_numpy(scene.render(times)) for scene in batch]))
+        return vae.encode(torch.stack([torch.from_numpy(scene.render(times)) for scene in batch])).cpu()
 
     return torch.cat(_map(encode, batches))
 
 
-def decode_clips(latents: Tensor) -> list[Tensor]:
-    """Normalised latents ``[N, 16, F, h, w]`` -> N clips ``[T, H, W, 3]`` in 0..1."""
-    return _map(lambda vae, latent: vae.decode(latent[None]), list(latents))
+def decode_clips(latents: Tensor) -> Tensor:
+    """Normalised latents ``[N, 16, F, h, w]`` -> clips ``[N, T, H, W, 3]`` in 0..1."""
+    return torch.cat(_map(WanVae.decode_batch, list(latents.split(_batch(len(latents))))))
+
+
+def _batch(count: int) -> int:
+    return min(BATCH, math.ceil(count / WORKERS))
 
 
 def _map(work: Callable[[WanVae, T], Tensor], items: Sequence[T]) -> list[Tensor]:
-    workers, threads = os.cpu_count() or 1, torch.get_num_threads()
+    threads = torch.get_num_threads()
     vaes: Queue[WanVae] = Queue()
-    for _ in range(workers):
-        vaes.put(WanVae(VAE))
+    for _ in range(min(WORKERS, len(items))):
+        vaes.put(WanVae(VAE, DEVICE))
 
     def run(item: T) -> Tensor:
         vae = vaes.get()
@@ -53,7 +62,7 @@ def _map(work: Callable[[WanVae, T], Tensor], items: Sequence[T]) -> list[Tensor
 
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(WORKERS) as pool:
             return list(tqdm(pool.map(run, items), total=len(items), mininterval=5))
     finally:
         torch.set_num_threads(threads)

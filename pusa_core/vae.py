@@ -52,6 +52,11 @@ class WanVae:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents ``[1, 16, F, h, w]`` -> ``[T, H, W, 3]`` in 0..1, fp32 on the CPU."""
+        return self.decode_batch(latents)[0]
+
+    @torch.no_grad()
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        """Normalised latents ``[B, 16, F, h, w]`` -> ``[B, T, H, W, 3]`` in 0..1, fp32 on the CPU."""
         raw = latents.to(self.mean) * self.std + self.mean
         video = self.model.decode(raw.to(self.model.dtype)).sample
-        return (video[0].float().permute(1, 2, 3, 0).cpu() / 2 + 0.5).clamp(0, 1)
+        return (video.float().permute(0, 2, 3, 4, 1).cpu() / 2 + 0.5).clamp(0, 1)

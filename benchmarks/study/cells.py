@@ -90,7 +90,9 @@ class Bench:
             merge_lora(model, trained(self.store, lora, snapshots, plan.training_clips), strength)
         return model
 
-    def _arrays(self, cell: Cell, number: int) -> Arrays:
+    def arrays(self, cell: Cell, number: int) -> Arrays:
+        """What was measured and is shown of the clips of a cell, with the noise of one seed."""
+
         def compute() -> Arrays:
             log.info("seed %d of %s", number, cell)
             model, seed = self.model(cell.lora, cell.strength), SEED_STEP * number
@@ -117,11 +119,11 @@ class Bench:
     def _values(self, cell: Cell, name: str) -> np.ndarray:
         """``[seeds, clips]``."""
         column = list(MEASURES).index(name)
-        return np.stack([self._arrays(cell, number)["measured"][:, column] for number in range(self.plan.seeds)])
+        return np.stack([self.arrays(cell, number)["measured"][:, column] for number in range(self.plan.seeds)])
 
     def shown(self, cell: Cell) -> np.ndarray:
         """Frames ``[clips, 8, 64, 64, 3]``, bytes, of the first seed's first clips."""
-        return self._arrays(cell, 0)["shown"]
+        return self.arrays(cell, 0)["shown"]
 
     @cached_property
     def truth(self) -> Arrays:

@@ -1,17 +1,16 @@
 """``docs/study.md``: every number comes from the stored results, every sentence on what was seen from the numbers."""
 
-import platform
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.study import figures
 from benchmarks.study.cells import FIRST_SCENE, Bench, Difference, Spread
 from benchmarks.study.experiments import Comparison, Experiment, experiments
 from benchmarks.study.looks import MODELS, STRENGTH, Attention, attention, drift
+from demo.machine import machine
 from pusa_core.analysis.drift import by_component, relative_change
 from pusa_core.analysis.pictures import draw_drift
 
@@ -176,13 +175,12 @@ def _head(bench: Bench, command: str) -> list[str]:
     return [
         "# The paper's tables, on the demo model",
         "",
-        f"Written by `{command}` on {platform.machine()} with {torch.get_num_threads()} threads, PyTorch "
-        f"{torch.__version__}; {bench.store.seconds / 60:.0f} minutes of computing. Clips: scenes {FIRST_SCENE} to "
-        f"{FIRST_SCENE + plan.clips - 1}, held out from training; {plan.seeds} seeds of the noise each. Numbers are "
-        f"the mean over clips, then mean ± standard deviation over seeds. Where not said otherwise: the first frame is "
-        f"given, {plan.sampling_steps} sampling steps, cfg 3, shift 5, and the LoRA that comes with the demo model at "
-        f"strength 1.4. LoRAs that the study trains itself (rank and strength, training steps, p_async, shift) have "
-        f"rank 32 and {plan.usual_training} steps of 16 clips where not said otherwise.",
+        f"Written by `{command}` ({machine()}); {bench.store.seconds / 60:.0f} minutes of computing. Clips: scenes "
+        f"{FIRST_SCENE} to {FIRST_SCENE + plan.clips - 1}, held out from training; {plan.seeds} seeds of the noise "
+        f"each. Numbers are the mean over clips, then mean ± standard deviation over seeds. Where not said otherwise: "
+        f"the first frame is given, {plan.sampling_steps} sampling steps, cfg 3, shift 5, and the LoRA that comes with "
+        f"the demo model at strength 1.4. LoRAs that the study trains itself (rank and strength, training steps, "
+        f"p_async, shift) have rank 32 and {plan.usual_training} steps of 16 clips where not said otherwise.",
         "",
         "The demo model has 8 million parameters and knows one kind of clip (see [demo](../demo/README.md)), the "
         "paper's 14 billion. What holds here need not hold there, nor the other way round. Two values are told apart "

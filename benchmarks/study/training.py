@@ -11,10 +11,12 @@ from tqdm import tqdm
 from benchmarks.study.plan import Training
 from benchmarks.study.store import Arrays, Store
 from demo.clips import draw_scene
+from demo.machine import DEVICE
 from demo.measure import load_model
 from demo.train_dit import CAPTION_DROPOUT, TRAINING_SEEDS, attend
 from demo.vae_pool import encode_clips
 from pusa_core import Lora, LoraLayer, fafm_loss, sample_sigmas
+from pusa_core.attention import attention
 from pusa_core.demo_text import encode_text
 from pusa_core.training import attach_lora
 
@@ -57,26 +59,25 @@ def trained(store: Store, training: Training, snapshots: Iterable[int], training
 
 
 def _train(store: Store, training: Training, snapshots: list[int], training_clips: int) -> Arrays:
-    latents, contexts = clips(store, training_clips)
+    latents, contexts = (tensor.to(DEVICE) for tensor in clips(store, training_clips))
     torch.manual_seed(0)
     model, arrays = load_model(0.0), {}
     adapters = attach_lora(model, training.rank)
     factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(factors, lr=RATE, weight_decay=0.01)
-    generator = torch.Generator().manual_seed(0)
-    network = partial(model, attend=attend)
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    network = partial(model, attend=attend if DEVICE.type == "cpu" else attention)
     for step in tqdm(range(1, max(snapshots) + 1), desc="training", unit="step", mininterval=5):
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1, step / WARM_UP)
-        chosen = torch.randint(training_clips, (BATCH,), generator=generator)
-        context = contexts[chosen]
-        context[torch.rand(BATCH, generator=generator) < CAPTION_DROPOUT] = 0
-        clean = latents[chosen].float()
-        noise = torch.randn(clean.shape, generator=generator)
+        chosen = torch.randint(training_clips, (BATCH,), generator=generator, device=DEVICE)
+        kept = torch.rand(BATCH, 1, 1, generator=generator, device=DEVICE) >= CAPTION_DROPOUT
+        clean, context = latents[chosen].float(), contexts[chosen] * kept
+        noise = torch.randn(clean.shape, generator=generator, device=DEVICE)
         sigmas = sample_sigmas(
             BATCH, clean.shape[2], p_async=training.p_async, shift=training.shift, generator=generator
         )
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(DEVICE.type, torch.bfloat16):
             loss = fafm_loss(network, clean, context, noise, sigmas)
         loss.backward()
         nn.utils.clip_grad_norm_(factors, 1.0)
@@ -84,6 +85,6 @@ def _train(store: Store, training: Training, snapshots: list[int], training_clip
         optimizer.zero_grad(set_to_none=True)
         if step in snapshots:
             for name, adapter in adapters.items():
-                arrays[f"{step}:{name}:down"] = adapter.down.detach().numpy().copy()
-                arrays[f"{step}:{name}:up"] = adapter.up.detach().numpy().copy()
+                arrays[f"{step}:{name}:down"] = adapter.down.detach().cpu().numpy().copy()
+                arrays[f"{step}:{name}:up"] = adapter.up.detach().cpu().numpy().copy()
     return arrays

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -98,6 +99,23 @@ class Batches:
         noise = torch.randn(latents.shape, generator=random)
         sigmas = sample_sigmas(1, latents.shape[1], p_async=how.p_async, shift=how.shift, generator=random)
         return latents, context, noise, sigmas[0]
+
+
+class ReadAhead:
+    """Batches, of which the next one is read while the present one is trained on."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self._pool = ThreadPoolExecutor(1, "batches")
+        self._reading: dict[int, Future[Batch]] = {}
+
+    def __getitem__(self, index: int) -> Batch:
+        present = self._reading.get(index) or self._read(index)
+        self._reading = {index + 1: self._read(index + 1)}
+        return present.result()
+
+    def _read(self, index: int) -> "Future[Batch]":
+        return self._pool.submit(self.batches.__getitem__, index)
 
 
 def split(entries: Sequence[Entry], validation: float) -> tuple[list[Entry], list[Entry]]:

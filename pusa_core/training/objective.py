@@ -27,14 +27,15 @@ def sample_sigmas(
 
     A sample is asynchronous with probability ``p_async``: an independent level for every frame. Otherwise all of its
     frames share one. Levels are ``shift u / (1 + (shift - 1) u)`` with ``u`` uniform: shift 5 as the released weights
-    were trained, shift 1 as the paper's text says.
+    were trained, shift 1 as the paper's text says. They are on the generator's device.
     """
     if not 0 <= p_async <= 1:
         raise ValueError(f"p_async is {p_async}; it is a probability, 0 to 1")
     if not shift > 0:
         raise ValueError(f"shift is {shift}; it must be positive (5.0 as released, 1.0 as in the paper)")
-    u = torch.rand(batch, frames, generator=generator)
-    shared = torch.rand(batch, 1, generator=generator) >= p_async
+    device = None if generator is None else generator.device
+    u = torch.rand(batch, frames, generator=generator, device=device)
+    shared = torch.rand(batch, 1, generator=generator, device=device) >= p_async
     u = torch.where(shared, u[:, :1], u)
     return shift * u / (1 + (shift - 1) * u)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..lora import save_lora
 from .adapters import LoraLinear, lora_from_factors
 from .config import DTYPES, Config
-from .data import Batches, Sampling
+from .data import Batches, ReadAhead, Sampling
 from .evaluate import SampleVideo
 from .launch import Launch, unwrapped
 from .network import ModelSource, TrainedWan, build_network, trainable
@@ -36,7 +36,7 @@ class Setup:
     switch: StopSwitch
     identity: Mapping[str, Any]
     data: Data
-    batches: Batches
+    batches: ReadAhead
     model: nn.Module
     network: TrainedWan
     adapters: dict[str, LoraLinear]
@@ -125,7 +125,7 @@ def build_setup(
         switch,
         identity,
         data,
-        batches,
+        ReadAhead(batches),
         model,
         network,
         adapters,

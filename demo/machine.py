@@ -1,0 +1,18 @@
+"""Where the demo is trained and measured: on a GPU if there is one."""
+
+import platform
+
+import torch
+
+from pusa_core.training.launch import best_device
+
+DEVICE = torch.device(best_device())
+
+
+def machine() -> str:
+    """What figures depend on, for the head of a document."""
+    if DEVICE.type == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
