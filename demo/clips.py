@@ -65,16 +65,17 @@ class Scene:
 
     def render(self, times: Sequence[int] = range(FRAMES)) -> np.ndarray:
         """The frames ``[len(times), H, W, 3]``, float32 in 0..1, edges antialiased."""
-        center = self.positions(times)[:, None, None, :]
-        ys, xs = np.mgrid[0:SIZE, 0:SIZE] + 0.5
-        offset = np.abs(np.stack([xs, ys], axis=-1)[None] - center)
+        x, y = self.positions(times).astype(np.float32).T[..., None, None]
+        grid = np.arange(SIZE, dtype=np.float32) + 0.5
+        right, down = np.abs(grid - x), np.abs(grid[:, None] - y)  # [T, 1, W], [T, H, 1]
         if self.shape == "diamond":
-            distance = (offset.sum(axis=-1) - self.extent) / np.sqrt(2)
+            distance = (right + down - np.float32(self.extent)) / np.float32(np.sqrt(2))
         else:
-            distance = offset.max(axis=-1) - self.extent
+            distance = np.maximum(right, down) - np.float32(self.extent)
         coverage = np.clip(0.5 - distance, 0, 1)[..., None]
-        color = np.array(COLORS[self.color]) / 255
-        return (self.background * (1 - coverage) + color * coverage).astype(np.float32)
+        background = self.background.astype(np.float32)
+        color = np.array(COLORS[self.color], np.float32) / 255
+        return background + (color - background) * coverage
 
 
 def draw_scene(seed: int) -> Scene:

@@ -45,7 +45,9 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def checkpoints(base: Path, name: str) -> list[str]:
-    return sorted(path.name for path in (base / "output" / "pusa_training" / name / "checkpoints").glob("step_*"))
+    """Names of those that are whole: one that is being written, or was when the process died, is called ".partial"."""
+    found = (base / "output" / "pusa_training" / name / "checkpoints").glob("step_*")
+    return sorted(path.name for path in found if not path.suffix)
 
 
 def child() -> int | None:
