@@ -107,13 +107,14 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--only", choices=VARIANTS, nargs="+", help="measure these variants and not all")
     parser.add_argument("--variant", choices=VARIANTS, help="measure it in this process (used by the script itself)")
     args = parser.parse_args()
     size = SIZES[args.size]
     if args.variant:
         sys.stdout.write(json.dumps(run_variant(args.variant, size, args.device, args.steps)))
         return
-    results = measure(args, size.variants)
+    results = measure(args, args.only or size.variants)
     check_same_training(results, 1e-4 if size.dtype == "fp32" else 0.02)
     write_section(args.output, section(args, size, results))
     log.info("wrote %s", args.output)

@@ -179,7 +179,10 @@ def main() -> None:
     with worker.torch.inference_mode():
         for line in sys.stdin:
             command = json.loads(line)
-            answer = getattr(worker, command.pop("op"))(**command)
+            try:
+                answer = getattr(worker, command.pop("op"))(**command)
+            except Exception as error:  # what one network cannot do must not end the others' measurement
+                answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 
