@@ -7,19 +7,20 @@ import argparse
 import logging
 import math
 import time
+from collections.abc import Iterable
 from functools import partial
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from demo.clips import draw_scene
+from demo.clips import COLORS, SHAPES, draw_scene
 from demo.machine import DEVICE
 from demo.paths import CACHE, DIT
 from demo.vae_pool import encode_clips
 from pusa_core import WanConfig, WanModel, load_checkpoint
 from pusa_core.attention import attention
-from pusa_core.demo_text import encode_text
+from pusa_core.demo_text import encode_text, word_vector
 from pusa_core.rope import PLAIN
 from pusa_core.training import fafm_loss, sample_sigmas
 
@@ -58,15 +59,32 @@ def warm_up_and_decay(step: int, steps: int) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
 
 
-def base_optimizers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all else."""
+def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all else.
+
+    AdamW moves every weight by about ``lr``. The first layer of the text adds up 4096 of them for a word, so at the
+    full rate a few steps in the wrong direction switch all of its GELUs off, and the word is lost for good.
+    """
     matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
-    chosen = {id(parameter) for parameter in matrices}
+    words = model.text_embedding[0].weight
+    chosen = {id(parameter) for parameter in (*matrices, words)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups = [{"params": others}, {"params": [words], "lr": lr * CONFIG.dim / CONFIG.text_dim}]
     return [
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.01),
+        torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0.01),
     ]
+
+
+@torch.no_grad()
+def revive(model: WanModel, words: Iterable[str], others: Iterable[str]) -> None:
+    """New random activations for words of which the text embedding has lost all, as strong as those of the others."""
+    first, gelu = model.text_embedding[0], model.text_embedding[1]
+    strength = torch.stack([gelu(first(word_vector(word).to(DEVICE))).norm() for word in others]).mean()
+    for word in words:
+        vector = word_vector(word).to(DEVICE)
+        wanted = torch.randn(CONFIG.dim, device=DEVICE) * strength * (2 / CONFIG.dim) ** 0.5  # half of the GELUs are on
+        first.weight += torch.outer(wanted - first(vector), vector) / vector.square().sum()
 
 
 def train(model: WanModel, args: argparse.Namespace) -> None:
@@ -135,12 +153,14 @@ def main() -> None:
         "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
     )
     parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
+    parser.add_argument("--revive", nargs="+", default=[], help="words that the text embedding has lost, for a new start")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)
     model = WanModel(CONFIG, device=DEVICE)
     if args.resume:
         model.load_state_dict(load_checkpoint(DIT))
+        revive(model, args.revive, (*COLORS, *SHAPES))
     else:
         nn.init.zeros_(model.head.head.weight)
         nn.init.zeros_(model.head.head.bias)

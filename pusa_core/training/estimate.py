@@ -47,7 +47,7 @@ def estimate(source: ModelSource, config: Config, device: torch.device) -> Estim
         training=trained * (4 * (not full) + 4 + adam + 4 * (options.ema > 0)),
         activations=_activations(shape, config, dtype.itemsize),
         trained=trained,
-        flops=(flops := _flops(shape, config)),
+        flops=(flops := _flops(shape, config, trained)),
         seconds_per_step=flops / _speed(shape, dtype, device),
     )
 
@@ -75,13 +75,17 @@ def _activations(shape: WanConfig, config: Config, itemsize: int) -> int:
     return block + kept
 
 
-def _flops(shape: WanConfig, config: Config) -> float:
-    """Of the multiplications of a step, in one process."""
+def _flops(shape: WanConfig, config: Config, trained: int) -> float:
+    """Of the multiplications of a step, in one process; its attentions are the fused ones."""
     tokens, options = _tokens(shape, config), config.train
-    block = 6 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim  # self-attention, cross-attention's q and o, ffn
-    forward = shape.num_layers * tokens * (2 * block + 4 * tokens * shape.dim)
-    passes = 1 + (2 if options.mode == "full" else 1) + options.gradient_checkpointing
-    return float(forward * passes * options.batch * options.accumulate)
+    forward = 1 + options.gradient_checkpointing
+    linear = 2 * (6 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)  # self-attention, cross-attention's q and o, ffn
+    attention = 4 * tokens * shape.dim * (forward + 2.5)  # going back, the scores are computed again
+    if options.mode == "full":
+        block = linear * (forward + 2) + attention
+    else:
+        block = linear * (forward + 1) + attention + 2 * trained / shape.num_layers * (forward + 2)
+    return float(shape.num_layers * tokens * block * options.batch * options.accumulate)
 
 
 def _speed(shape: WanConfig, dtype: torch.dtype, device: torch.device) -> float:

@@ -5,8 +5,10 @@ import weakref
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.resume_kills import command
+from pusa_core.keyframes import latent_length
 from pusa_core.training import fafm_loss
 from pusa_core.training.cli import parse_arguments
 from pusa_core.training.config import TrainOptions
@@ -61,14 +63,16 @@ def test_eight_bit_adam_names_what_it_lacks(monkeypatch):
         build_optimizer(TrainOptions(optimizer="adamw8bit"), [torch.nn.Parameter(torch.zeros(1))])
 
 
-def gradients(config):
+def gradients(config, frames=9, size=4):
+    """``frames`` in pixels, ``size`` in latents."""
     model, adapters = build_network(read_source(config), config, "cpu")
     with torch.no_grad():
         for adapter in adapters.values():
             adapter.up.fill_(0.01)
     random = torch.Generator().manual_seed(0)
-    latents, noise = (torch.randn(1, 16, 3, 4, 4, generator=random) for _ in range(2))
-    context, sigmas = torch.randn(1, 24, 4096, generator=random), torch.rand(1, 3, generator=random)
+    latent_frames = latent_length(frames)
+    latents, noise = (torch.randn(1, 16, latent_frames, size, size, generator=random) for _ in range(2))
+    context, sigmas = torch.randn(1, 24, 4096, generator=random), torch.rand(1, latent_frames, generator=random)
     torch.manual_seed(0)
     fafm_loss(model, latents, context, noise, sigmas).backward()
     return {name: parameter.grad for name, parameter in trainable(model).items()}
@@ -132,7 +136,17 @@ def test_recomputing_takes_less_memory_and_more_time_by_the_estimate(config_of):
         estimate(read_source(config), config, torch.device("cpu"))
         for config in (config_of("--train.gradient_checkpointing=false"), config_of())
     )
-    assert recomputed.activations < plain.activations and recomputed.flops == pytest.approx(1.5 * plain.flops)
+    assert recomputed.activations < plain.activations
+    assert 1.25 * plain.flops < recomputed.flops < 1.5 * plain.flops
+
+
+@pytest.mark.parametrize("flags", [["--train.rank=16"], ["--train.mode=full"]])
+def test_the_estimate_counts_nearly_all_multiplications_of_a_step(config_of, flags):
+    config = config_of(*flags)
+    with FlopCounterMode(display=False) as counter:
+        gradients(config, frames=config.data.frames, size=8)
+    found = estimate(read_source(config), config, torch.device("cpu")).flops
+    assert 0.9 < found / counter.get_total_flops() < 1.1  # it is not exact about the text, the first and last layer
 
 
 def test_bf16_weights_keep_fp32_adapters(config_of):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pusa_core.training.cache import Cache, Entry
 from pusa_core.training.clips import Clip
-from pusa_core.training.data import Batches, Order, Sampling, split
+from pusa_core.training.data import Batches, Order, ReadAhead, Sampling, split
 
 SIZES = [(64, 32), (32, 64), (64, 32), (64, 32), (32, 64), (64, 32), (64, 32)]
 
@@ -55,6 +55,29 @@ def test_a_batch_depends_on_seed_and_step_alone(batches):
     other = batches(seed=8)
     assert not any(torch.equal(forwards[i].sigmas, other[i].sigmas) for i in range(9))
     assert len({batch.sigmas.sum().item() for batch in forwards}) == 9
+
+
+def test_read_ahead_gives_the_same_batches_in_any_order(batches):
+    plain, ahead = batches(), ReadAhead(batches())
+    assert all(same(ahead[index], plain[index]) for index in (0, 1, 2, 7, 3, 3, 4))
+
+
+def test_the_next_batch_is_read_before_it_is_asked_for(batches):
+    class Recorded:
+        def __getitem__(self, index):
+            read.append(index)
+            if index == 2:
+                raise OSError("damaged")
+            return plain[index]
+
+    read, plain = [], batches()
+    ahead = ReadAhead(Recorded())
+    ahead[0]
+    ahead._pool.submit(int).result()  # when this is done, all before it is
+    assert read == [0, 1]
+    ahead[1]  # reads batch 2, in vain
+    with pytest.raises(OSError, match="damaged"):
+        ahead[2]
 
 
 def test_a_batch_holds_clips_of_one_size_with_their_own_captions(batches):
