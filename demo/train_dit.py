@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -66,10 +67,10 @@ def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
     full rate a few steps in the wrong direction switch all of its GELUs off, and the word is lost for good.
     """
     matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
-    words = model.text_embedding[0].weight
+    words = model.get_parameter("text_embedding.0.weight")
     chosen = {id(parameter) for parameter in (*matrices, words)}
     others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    groups = [{"params": others}, {"params": [words], "lr": lr * CONFIG.dim / CONFIG.text_dim}]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": [words], "lr": lr * CONFIG.dim / CONFIG.text_dim}]
     return [
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0.01),
@@ -79,12 +80,13 @@ def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
 @torch.no_grad()
 def revive(model: WanModel, words: Iterable[str], others: Iterable[str]) -> None:
     """New random activations for words of which the text embedding has lost all, as strong as those of the others."""
-    first, gelu = model.text_embedding[0], model.text_embedding[1]
-    strength = torch.stack([gelu(first(word_vector(word).to(DEVICE))).norm() for word in others]).mean()
+    first, weight = model.text_embedding[0], model.get_parameter("text_embedding.0.weight")
+    begun = model.text_embedding[:2]  # its GELU as well
+    strength = torch.stack([begun(word_vector(word).to(DEVICE)).norm() for word in others]).mean()
     for word in words:
         vector = word_vector(word).to(DEVICE)
         wanted = torch.randn(CONFIG.dim, device=DEVICE) * strength * (2 / CONFIG.dim) ** 0.5  # half of the GELUs are on
-        first.weight += torch.outer(wanted - first(vector), vector) / vector.square().sum()
+        weight.add_(torch.outer(wanted - first(vector), vector) / vector.square().sum())
 
 
 def train(model: WanModel, args: argparse.Namespace) -> None:
@@ -153,7 +155,7 @@ def main() -> None:
         "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
     )
     parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
-    parser.add_argument("--revive", nargs="+", default=[], help="words that the text embedding has lost, for a new start")
+    parser.add_argument("--revive", nargs="+", default=[], help="words that the text embedding has lost")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)

@@ -1,13 +1,16 @@
 """The embedded demo model: exactness on trained weights, and that it does what it is for."""
 
+from itertools import combinations
+
 import pytest
 import torch
 
-from demo.clips import draw_scene
+from demo.clips import COLORS, DIRECTIONS, RADII, SHAPES, SPEEDS, draw_scene
 from demo.judge import compare, look
 from demo.paths import DIT, LORA, VAE
+from demo.train_dit import revive
 from pusa_core import Given, euler_sample, flow_sigmas, lead_in, load_lora, merge_lora, sigma_table
-from pusa_core.demo_text import encode_text
+from pusa_core.demo_text import encode_text, word_vector
 from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 
 SCENE = draw_scene(3)
@@ -28,6 +31,27 @@ def test_equal_timesteps_give_the_bits_of_the_scalar(demo_model):
         scalar = model(latents, torch.tensor([700.0, 20.0]), context)
         vector = model(latents, torch.tensor([[700.0], [20.0]]).repeat(1, 21), context)
     assert torch.equal(scalar, vector)
+
+
+def test_the_network_tells_all_words_of_the_captions_apart(demo_model):
+    embedding = demo_model().text_embedding
+    for words in (SHAPES, COLORS, DIRECTIONS, SPEEDS, RADII):
+        with torch.no_grad():
+            found = [torch.nn.functional.normalize(embedding(word_vector(word)), dim=0) for word in words]
+        assert all(one @ other < 0.99 for one, other in combinations(found, 2)), words
+
+
+def test_a_lost_word_is_revived_and_the_others_stay(demo_model):
+    model = demo_model()
+    first, begun = model.text_embedding[0], model.text_embedding[:2]
+    vector, other = word_vector("up"), word_vector("red")
+    with torch.no_grad():
+        first.weight -= torch.outer(first(vector) + 10, vector) / vector.square().sum()
+        before = begun(other)
+        assert begun(vector).abs().max() < 1e-3
+        revive(model, ["up"], COLORS)
+        assert begun(vector).norm() == pytest.approx(begun(other).norm().item(), rel=0.5)
+        assert begun(other) == pytest.approx(before, abs=0.1 * before.max().item())
 
 
 def test_given_frames_come_out_with_their_bits(demo_model):
