@@ -1,7 +1,6 @@
 """Measure the demo model on held-out clips and write ``demo/RESULTS.md`` with its pictures.
 
-``python -m demo.measure``: about 20 minutes on two CPU cores, a minute on a GPU. Every number of the file comes from
-here.
+``python -m demo.measure``: about a quarter of an hour on two CPU cores. Every number of the file comes from here.
 """
 
 import argparse

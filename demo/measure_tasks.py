@@ -1,7 +1,7 @@
 """Measure every task of the workflows on held-out clips and write ``demo/TASKS.md`` with its contact sheet.
 
-``python -m demo.measure_tasks``: about 20 minutes on two CPU cores, a minute on a GPU. Caption and given frames
-together determine the clip, so every result is compared with the one right answer.
+``python -m demo.measure_tasks``: about ten minutes on two CPU cores. Caption and given frames together determine the
+clip, so every result is compared with the one right answer.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The paper's tables at the scale of the demo model: ``python -m benchmarks.study``.
 
-Writes ``docs/study.md`` and the pictures in ``docs/study``. Two hours on two idle CPU cores, two
-minutes on a large GPU with ``--jobs 12``. Results are kept in
-``benchmarks/.cache``: an interrupted study goes on where it was, and a finished one is written anew in seconds. Needs
-matplotlib, the ``study`` extra. ``--smoke`` runs all of it with tiny numbers, into ``output/study-smoke``.
+Writes ``docs/study.md`` and the pictures in ``docs/study``. Two hours on one CPU core; ``--jobs 2`` uses two. Results
+are kept in ``benchmarks/.cache``: an interrupted study goes on where it was, and a finished one is written anew in
+seconds. Needs matplotlib, the ``study`` extra. ``--smoke`` runs all of it with tiny numbers, into
+``output/study-smoke``.
 """
 
 import argparse
