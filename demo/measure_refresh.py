@@ -24,6 +24,7 @@ from demo.paths import VAE
 from pusa_core import WanModel
 from pusa_core.demo_text import encode_text
 from pusa_core.keyframes import Given
+from pusa_core.model_files import DEMO_LORA_STRENGTH
 from pusa_core.pipeline import generate_latents
 from pusa_core.vae import WanVae
 from workflows.tasks import TASKS, Task
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 RESULTS = Path(__file__).with_name("REFRESH.md")
 REFRESH = (1, 2, 3, 5, 0)
-STRENGTH = 1.4
+STRENGTH = DEMO_LORA_STRENGTH
 GOAL = 1.7  # times faster, for 41 frames continued
 
 

@@ -21,6 +21,7 @@ from demo.measure import decode, load_model, picture
 from demo.paths import VAE
 from pusa_core import Given, WanModel, pixel_frames_of
 from pusa_core.demo_text import encode_text
+from pusa_core.model_files import DEMO_LORA_STRENGTH
 from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from pusa_core.vae import WanVae
 from workflows.tasks import TASKS, Task
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 FIRST_SCENE = 1000  # demo/measure.py takes those from 0, training those from 10000
-MODELS = {"base": 0.0, "LoRA 1.4": 1.4}
+MODELS = {"base": 0.0, "LoRA": DEMO_LORA_STRENGTH}
 ALONE = "start_end, last frame encoded alone"
 SETTINGS = Settings(width=64, height=64)
 

@@ -26,6 +26,7 @@ DEMO_CHECKPOINT = DEMO / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
 DEMO_LORA = DEMO / "loras" / "pusa_demo_lora.safetensors"
 DEMO_VAE = DEMO / "vae" / "pusa_demo_vae.safetensors"
 LORA_STRENGTH = 1.4
+DEMO_LORA_STRENGTH = 1.0  # higher, and objects get lost far from given frames
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LORA = re.compile(r"(?P<file>.+?)(?::(?P<strength>-?\d*\.?\d+))?")
@@ -114,7 +115,7 @@ def offload(model: WanModel, device: str) -> None:
 
 def read_models(args: argparse.Namespace) -> list[ModelFiles]:
     """The files of the model, then those of Wan2.2's low-noise expert where there is one."""
-    loras = [(DEMO_LORA, LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
+    loras = [(DEMO_LORA, DEMO_LORA_STRENGTH)] if args.checkpoint is None and args.lora is None else args.lora or []
     files = [ModelFiles.read(args.checkpoint or DEMO_CHECKPOINT, loras)]
     if args.checkpoint_low:
         files.append(ModelFiles.read(args.checkpoint_low, args.lora_low or []))

@@ -7,6 +7,8 @@ files that users have.
 from pathlib import Path
 from typing import Any
 
+from pusa_core.model_files import DEMO_LORA_STRENGTH
+
 from .graph import Graph, Slot, dump
 from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, Given, Task
 from .training import DEMO_FILES, TRAIN, add_demo_training, add_training
@@ -21,9 +23,7 @@ AVOID = (
     "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
     "many people in the background, walking backwards"
 )
-STRENGTH = (
-    "*Pusa Load*: `lora_strength`, usually 1.3 to 1.5; higher follows the given frames more closely, lower moves more."
-)
+STRENGTH = "*Pusa Load*: `lora_strength`, {usual}; higher follows the given frames more closely, lower moves more."
 
 
 Files = list[dict[str, str]]
@@ -113,7 +113,7 @@ def user_frames(graph: Graph, given: Given) -> Slot:
 def demo_graph(task: Task) -> Graph:
     graph = Graph(f"demo_{task.name}")
     lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
-    model = add_loader(graph, DEMO_FILES["model_name"], lora)
+    model = add_loader(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
     loader = graph.add("PusaDemoLoader", 0)
     frames = [demo_frames(graph, task, given) for given in task.given]
     prompt = graph.slot(frames[0], 1) if frames else task.prompt
@@ -159,7 +159,8 @@ def demo_note(task: Task) -> str:
     knobs = [f"{source}: `seed` draws another scene, with its prompt; give all of them the same seed."] * bool(
         task.given
     )
-    knobs += [*task.knobs, STRENGTH, "*Pusa Sampler*: `seed` for another video, `steps` (10 is enough), `cfg`."]
+    strength = STRENGTH.format(usual=f"{DEMO_LORA_STRENGTH:g} for the demo model, 1.3 to 1.5 for the published LoRAs")
+    knobs += [*task.knobs, strength, "*Pusa Sampler*: `seed` for another video, `steps` (10 is enough), `cfg`."]
     return _note(
         f"{task.title}, with the demo model",
         f"Everything here comes with the pack: press **Run**. {task.summary}",
@@ -183,7 +184,7 @@ def user_note(task: Task) -> str:
         f"is right for a clip of 81 frames."
         for given in clips
     ]
-    knobs += [*task.knobs, STRENGTH]
+    knobs += [*task.knobs, STRENGTH.format(usual="usually 1.3 to 1.5")]
     knobs += ["*Size of the video*: both sides divisible by 16, the same for all pictures."] if task.given else []
     again = f"**Without the files**: `demo_{task.name}.json` does the same with the model in this pack."
     if task is WAN22:

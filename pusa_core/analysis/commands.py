@@ -14,6 +14,7 @@ from ..lora import load_lora
 from ..model_files import (
     DEMO_CHECKPOINT,
     DEMO_LORA,
+    DEMO_LORA_STRENGTH,
     LORA_STRENGTH,
     add_model_arguments,
     check_model_arguments,
@@ -90,7 +91,7 @@ def add_drift(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     change.add_argument(
         "--lora",
         type=lora_argument,
-        default=(DEMO_LORA, LORA_STRENGTH),
+        default=(DEMO_LORA, DEMO_LORA_STRENGTH),
         metavar="FILE[:STRENGTH]",
         help=f"the LoRA that changes them, at strength {LORA_STRENGTH} if left out (default: the demo model's)",
     )
