@@ -5,7 +5,6 @@ from typing import Any
 
 import comfy.utils
 from PIL import Image
-from server import PromptServer
 
 Event = dict[str, Any]
 
@@ -47,6 +46,8 @@ class TrainingProgress:
 
     def say(self, text: str) -> None:
         """A line of text on the node."""
+        from server import PromptServer  # only where one runs: it cannot be imported after all else in ComfyUI 0.3.64
+
         PromptServer.instance.send_progress_text(text, self._node_id, PromptServer.instance.client_id)
 
     def summary(self) -> str:
