@@ -1,17 +1,20 @@
 """The study's judgement, its store and its plan; ``python -m benchmarks.study --smoke`` runs the whole."""
 
+from concurrent.futures import Future
+
 import numpy as np
 import pytest
 
 pytest.importorskip("diffusers")
 pytest.importorskip("matplotlib")
 
+from benchmarks.study import ahead
 from benchmarks.study import store as store_module
-from benchmarks.study.cells import FIRST_SCENE, Difference, Spread
+from benchmarks.study.cells import FIRST_SCENE, Bench, Difference, Spread
 from benchmarks.study.experiments import experiments
 from benchmarks.study.measures import MEASURES, measure
 from benchmarks.study.plan import FULL, SMOKE, Cell, Training
-from benchmarks.study.report import HOLDS, KEPT, OPEN, OPPOSITE, notes, sentence, verdict
+from benchmarks.study.report import HOLDS, KEPT, OPEN, OPPOSITE, notes, sentence, verdict, write
 from benchmarks.study.store import Store
 from demo.clips import draw_scene
 
@@ -137,3 +140,50 @@ def test_notes_belong_to_sections(monkeypatch, tmp_path):
     path.write_text("Some words.\n\n## noise\nA remark.\n\nAnother.\n\n## text\nMore.\n")
     monkeypatch.setattr("benchmarks.study.report.NOTES", path)
     assert notes() == {"noise": "A remark.\n\nAnother.", "text": "More."}
+
+
+class OneProcess:
+    """Does at once what it is given."""
+
+    def __init__(self, *options): ...
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error): ...
+
+    def submit(self, work, *arguments):
+        done = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
+def canned(kind, key):
+    if kind == "clips":
+        return {"latents": np.zeros((key[0], 16, 21, 8, 8), np.float16)}
+    if kind == "lora":
+        shapes = {"down": (1, 256), "up": (256, 1)}
+        return {
+            f"{step}:blocks.0.self_attn.q:{part}": np.zeros(shapes[part], np.float32)
+            for step in key[3]
+            for part in shapes
+        }
+    if kind == "attention":
+        return {"maps": np.full((SMOKE.attention_clips, 2, 6, 21, 21), 1 / 21)}
+    return {"measured": np.ones((SMOKE.clips, len(MEASURES))), "shown": np.zeros((SMOKE.clips, 8, 64, 64, 3), np.uint8)}
+
+
+def test_the_report_asks_for_nothing_that_was_not_computed_ahead(tmp_path, monkeypatch):
+    asked = []
+
+    def get(store, compute, kind, *key):
+        asked.append(store.path(kind, *key).name)
+        return canned(kind, key)
+
+    monkeypatch.setattr(Store, "get", get)
+    monkeypatch.setattr(ahead, "ProcessPoolExecutor", OneProcess)
+    bench = Bench(Store(tmp_path), SMOKE)
+    ahead.compute_ahead(bench, 2)
+    before, asked[:] = set(asked), []
+    write(bench, tmp_path / "study.md", "python -m benchmarks.study")
+    assert len(set(asked)) > 30 and set(asked) <= before
