@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from demo.clips import Scene, draw_scene
+from demo.clips import RADII, Scene, draw_scene
 from demo.judge import Errors, compare, look
 from demo.machine import DEVICE
 from demo.measure_report import BASE_VTA, FLOOR, METRICS, report
@@ -118,6 +118,12 @@ def image_scores(videos: list[np.ndarray], scenes: list[Scene]) -> dict[str, tup
     return {name: (float(c.mean()), float(c.std(ddof=1) / math.sqrt(len(c)))) for name, c in columns.items()}
 
 
+def captioned_size_error(scenes: list[Scene]) -> float:
+    """Mean relative error of the area, guessed from the captions alone: the middle of the radii that they allow."""
+    guesses = [math.pi * float(np.mean(RADII[scene.size])) ** 2 for scene in scenes]
+    return float(np.mean([abs(guess / scene.area - 1) for guess, scene in zip(guesses, scenes, strict=True)]))
+
+
 def picture(rows: list[np.ndarray], path: Path, scale: int = 2) -> None:
     """Rows of clips, eight frames of each from first to last."""
     times = np.linspace(0, 80, 8).round().astype(int)
@@ -175,6 +181,7 @@ def measure(clips: int) -> dict:
     rows = [clip for i in range(3) for clip in (truth[i], shown["a"][i], shown[BASE_VTA][i], shown[best][i])]
     picture(rows, HERE / "pictures/image_to_video.png")
     title_picture(shown[best][:3], scenes[:3], HERE / "pictures/readme.png")
+    results["captioned_size"] = captioned_size_error(scenes)
     results["captions"] = [scene.caption for scene in scenes[:4]]
     return results
 

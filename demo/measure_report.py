@@ -60,6 +60,8 @@ def report(results: dict, clips: int, sampling: str, seconds: float) -> str:
         ),
         "",
         *(compared_with_b(label, results["image"]) for label in results["image"] if label.startswith("(c)")),
+        f"A guess from the captions alone, the middle of the radii that they allow, has a size error of "
+        f"{results['captioned_size']:.3f}.",
         "",
         "![image to video](pictures/image_to_video.png)",
         "",

@@ -1,5 +1,6 @@
 """The embedded demo model: exactness on trained weights, and that it does what it is for."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from demo.clips import COLORS, DIRECTIONS, RADII, SHAPES, SPEEDS, draw_scene
 from demo.judge import compare, look
+from demo.measure import captioned_size_error
 from demo.paths import DIT, LORA, VAE
 from demo.train_dit import revive
 from pusa_core import Given, euler_sample, flow_sigmas, lead_in, load_lora, merge_lora, sigma_table
@@ -101,3 +103,11 @@ def test_seed_fixes_the_result(demo_model):
     context = encode_text(SCENE.caption)
     first, second = (generate_latents(demo_model(), given, context, None, settings) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_captions_leave_the_exact_size_open():
+    scene = draw_scene(3)
+    low, high = RADII[scene.size]
+    middle = replace(scene, radius=(low + high) / 2)
+    assert captioned_size_error([middle]) == pytest.approx(0)
+    assert captioned_size_error([middle, replace(middle, radius=low + high)]) == pytest.approx(0.75 / 2)
