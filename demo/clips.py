@@ -13,6 +13,7 @@ import numpy as np
 
 FRAMES = 81
 SIZE = 64
+EXAMPLE_SCENE = 776  # of the demo workflows and commands; "a large red diamond moves quickly left"
 
 SHAPES = ("square", "diamond")
 COLORS = {

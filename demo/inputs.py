@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from demo.clips import FRAMES, draw_scene
+from demo.clips import EXAMPLE_SCENE, FRAMES, draw_scene
 from pusa_core.media import to_uint8, write_video
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(), help="where to write (default: here)")
-    parser.add_argument("--seed", type=int, default=29, help="which scene to draw")
+    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="which scene to draw")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     prompt = write_inputs(args.folder, args.seed)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo.clips import Scene, draw_scene
+from demo.clips import EXAMPLE_SCENE, Scene, draw_scene
 from demo.comfy_client import ComfyClient
 from demo.comfyui import find_comfyui, make_base, running_server
 from pusa_core import cli
@@ -58,7 +58,7 @@ def through_pusa_core(scene: Scene, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python run.py demo", description=__doc__)
-    parser.add_argument("--seed", type=int, default=29, help="which first frame to draw")
+    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="which first frame to draw")
     parser.add_argument("--no-comfyui", action="store_true", help="use pusa_core even when a ComfyUI is found")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
