@@ -62,14 +62,13 @@ def to_uint8(frames: Tensor) -> np.ndarray:
 
 
 def write_video(frames: Tensor, path: str | PathLike, fps: int = 16) -> None:
-    """Write ``[T, H, W, 3]`` in 0..1 as H.264 MP4 (yuv420p, near-lossless). The same frames make the same file."""
+    """Write ``[T, H, W, 3]`` in 0..1 as H.264 MP4 (yuv420p, near-lossless)."""
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("h264", rate=fps)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         stream.options = {"crf": "12"}
-        stream.codec_context.thread_count = 1  # what several threads make depends on which is faster
         for picture in to_uint8(frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
