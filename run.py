@@ -77,7 +77,7 @@ def set_up(task: str) -> None:
 
 def demo(arguments: list[str]) -> int:
     started = time.monotonic()
-    code = call(PYTHON, "-m", "demo.make", *arguments)
+    code = call(PYTHON, "-m", "tools.first_video", *arguments)
     if not code:
         say(f"done in {time.monotonic() - started:.0f} s")
     return code

@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 from benchmarks.cases import CASES, Case
 from benchmarks.report import write_results
 from benchmarks.variants import BUILD, arithmetic
-from demo.comfyui import find_comfyui, python_of
-from pusa_core.checkpoints import expected_shapes
+from pusa_core.weights.checkpoints import expected_shapes
+from tools.comfyui import find_comfyui, python_of
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 
 from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, load_lora, merge_lora, save_lora
-from pusa_core.checkpoints import expected_shapes
 from pusa_core.training.adapters import TARGETS
+from pusa_core.weights.checkpoints import expected_shapes
 
 from .memory import peak_resident_mb
 

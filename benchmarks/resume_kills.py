@@ -25,8 +25,8 @@ import torch
 from safetensors.torch import load_file
 
 from demo.clips import draw_scene
-from demo.paths import DIT, VAE
-from pusa_core.media import write_video
+from pusa_core.media.video import write_video
+from pusa_core.weights.demo_files import DIT, VAE
 
 log = logging.getLogger(__name__)
 

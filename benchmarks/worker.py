@@ -113,7 +113,7 @@ class Worker:
 
     def kept(self, size: list[int], text: int) -> dict[str, Any]:
         """Seconds of a step in full, and of one that keeps what 41 of 81 given frames are to the others."""
-        from pusa_core.given import GivenFrames
+        from pusa_core.model.kv_cache import GivenFrames
 
         arguments = self.inputs(size, False, text)
         given = round(size[0] * 11 / 21)

@@ -37,7 +37,7 @@ def _write_once(path: Path, write: Callable[[Path], object]) -> None:
 def main() -> None:
     import torch
 
-    from pusa_core.media import write_video
+    from pusa_core.media.video import write_video
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)

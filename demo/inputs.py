@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from demo.clips import EXAMPLE_SCENE, FRAMES, draw_scene
-from pusa_core.media import to_uint8, write_video
+from pusa_core.media.video import to_uint8, write_video
 
 log = logging.getLogger(__name__)
 

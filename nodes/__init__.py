@@ -1,4 +1,4 @@
-"""The ComfyUI nodes. Each is a few lines over ``pusa_core``; ``host_*.py`` alone touch ComfyUI's internals."""
+"""The ComfyUI nodes. Each is a few lines over ``pusa_core``; ``comfyui/`` alone touches ComfyUI's internals."""
 
 from pathlib import Path
 

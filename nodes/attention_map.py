@@ -8,10 +8,10 @@ from ..pusa_core import flow_sigmas
 from ..pusa_core.analysis import AttentionRecorder
 from ..pusa_core.analysis.attention_map import parse_numbers
 from ..pusa_core.analysis.pictures import draw_attention_maps
-from .figures import as_image, free_stem
-from .host_attention import record_attention
-from .host_model import check_model
-from .latents import Latent
+from .comfyui.attention_recorder import record_attention
+from .comfyui.images import as_image, free_stem
+from .comfyui.latents import Latent
+from .comfyui.model import check_model
 from .sampler import PusaSampler
 
 

@@ -8,8 +8,8 @@ from comfy_api.latest import io
 
 from ..demo.clips import FRAMES, draw_scene
 from ..demo.dataset import write_dataset
-from ..pusa_core.media import write_video
-from .host_demo import demo_clip, demo_vae
+from ..pusa_core.media.video import write_video
+from .comfyui.demo_encoders import demo_clip, demo_vae
 
 VAE_FILE = "pusa_demo_vae.safetensors"
 

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pusa_core import Given, latent_length, lead_in
-from ..pusa_core.keyframes import STRIDE, check_size, clip_start, latent_position
-from .latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
+from ..pusa_core.sampling.keyframes import STRIDE, check_size, clip_start, latent_position
+from .comfyui.latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
 
 LONGEST = 4001  # pixel frames
 LATENT_FRAMES, PIXEL_FRAMES = "latent frames", "pixel frames"

@@ -2,9 +2,10 @@
 
 from comfy_api.latest import io, ui
 
-from ..pusa_core.schedule import named_noise_levels
-from .latents import Latent, noise_levels_of, with_noise_levels
-from .timeline import draw_timeline
+from ..pusa_core.analysis.timeline import draw_timeline
+from ..pusa_core.sampling.schedule import named_noise_levels
+from .comfyui.images import as_image
+from .comfyui.latents import Latent, noise_levels_of, with_noise_levels
 
 LONGEST = 1000  # latent frames; longer videos are not expected
 
@@ -54,6 +55,6 @@ class PusaFrameMask(io.ComfyNode):
         levels = noise_levels_of(latent, "latent")
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level
-        timeline = draw_timeline(levels)
+        timeline = as_image(draw_timeline(levels))
         masked = with_noise_levels(latent, latent["samples"], levels)
         return io.NodeOutput(masked, timeline, ui=ui.PreviewImage(timeline, cls=cls))

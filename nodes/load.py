@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import load_lora
-from .host_model import add_lora, load_wan
+from .comfyui.model import add_lora, load_wan
 
 log = logging.getLogger(__name__)
 

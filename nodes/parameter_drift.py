@@ -6,8 +6,8 @@ from comfy_api.latest import io, ui
 from ..pusa_core import load_lora
 from ..pusa_core.analysis.drift import by_block, by_component, checkpoint_drift, lora_drift, save_table
 from ..pusa_core.analysis.pictures import draw_drift
-from .figures import as_image, free_stem
-from .host_attention import show_progress
+from .comfyui.attention_recorder import show_progress
+from .comfyui.images import as_image, free_stem
 
 NONE = "none"
 

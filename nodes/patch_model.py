@@ -4,8 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host_model import check_model
-from .host_patch import read_noise_levels
+from .comfyui.model import check_model
+from .comfyui.noise_levels import read_noise_levels
 
 
 class PusaPatchModel(io.ComfyNode):

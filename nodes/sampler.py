@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
-from .host_model import check_model, check_refreshable
-from .host_sampling import sample_frames
-from .latents import Latent, check_given, check_samples, noise_levels_of
+from .comfyui.latents import Latent, check_given, check_samples, noise_levels_of
+from .comfyui.model import check_model, check_refreshable
+from .comfyui.sampling import sample_frames
 
 FOREIGN = {
     "concat_latent_image": "the picture of an image-to-video node",

@@ -8,10 +8,8 @@ import folder_paths
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from .host_progress import TrainingProgress
-from .host_training import run_training
-from .load import NO_LORA
-from .train_files import (
+from .comfyui.progress import TrainingProgress
+from .comfyui.train_files import (
     check_name,
     check_target,
     dataset_folder,
@@ -23,7 +21,9 @@ from .train_files import (
     run_folder,
     save_sample_image,
 )
-from .train_options import OPTIONS, advanced_inputs, as_advanced, as_text, basic_inputs, check_options
+from .comfyui.train_inputs import OPTIONS, advanced_inputs, as_advanced, as_text, basic_inputs, check_options
+from .comfyui.training import run_training
+from .load import NO_LORA
 
 DEMO_ENCODER = "demo"
 

@@ -1,14 +1,14 @@
 """Pusa: Wan video models with one noise level per latent frame. Pure PyTorch; knows nothing of ComfyUI."""
 
-from .attention import attention
-from .checkpoints import load_checkpoint
-from .config import WanConfig
-from .dit import WanModel
-from .keyframes import Given, latent_length, lead_in, pixel_frames_of, pixel_length
-from .lora import Lora, LoraLayer, load_lora, merge_lora, save_lora
-from .sampler import euler_sample, guided_velocity, start_latents
-from .schedule import flow_sigmas, parse_noise_levels, sigma_table, switch_step
+from .model.attention import attention
+from .model.config import WanConfig
+from .model.dit import WanModel
+from .sampling.keyframes import Given, latent_length, lead_in, pixel_frames_of, pixel_length
+from .sampling.sampler import euler_sample, guided_velocity, start_latents
+from .sampling.schedule import flow_sigmas, parse_noise_levels, sigma_table, switch_step
 from .training import fafm_loss, sample_sigmas
+from .weights.checkpoints import load_checkpoint
+from .weights.lora import Lora, LoraLayer, load_lora, merge_lora, save_lora
 
 __all__ = [
     "Given",

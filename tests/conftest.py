@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from demo.comfy_client import ComfyClient
-from demo.comfyui import find_comfyui, make_base, running_server
+from tools.comfy_client import ComfyClient
+from tools.comfyui import find_comfyui, make_base, running_server
 
 GOLDENS = Path(__file__).parent / "goldens"
 NOT_FOUND = "no ComfyUI found: set COMFYUI_PATH to a checkout to run the tests against it"
@@ -43,8 +43,8 @@ def tiny_model(golden):
 @pytest.fixture(scope="session")
 def demo_model():
     """Build the embedded demo model's base; a fresh copy at each call."""
-    from demo.paths import DIT
     from pusa_core import WanConfig, WanModel, load_checkpoint
+    from pusa_core.weights.demo_files import DIT
 
     def build():
         weights = load_checkpoint(DIT)
@@ -71,7 +71,7 @@ def comfyui() -> Path:
 
 @pytest.fixture(scope="session")
 def server_base(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.comfy.models import write_latents, write_models
+    from tests.support.models import write_latents, write_models
 
     base = tmp_path_factory.mktemp("comfyui")
     make_base(base)

@@ -7,15 +7,15 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
+from benchmarks.demo_model.measure import decode, load_model, sample, sample_by_replacement
 from benchmarks.study.measures import MEASURES, measure
 from benchmarks.study.plan import Cell, Plan, Training
 from benchmarks.study.store import Arrays, Store
 from benchmarks.study.training import trained
 from demo.clips import Scene, draw_scene
-from demo.measure import decode, load_model, sample, sample_by_replacement
-from demo.paths import LORA
-from demo.vae_pool import encode_clips
+from demo.training.vae_pool import encode_clips
 from pusa_core import WanModel, load_lora, merge_lora
+from pusa_core.weights.demo_files import LORA
 
 log = logging.getLogger(__name__)
 

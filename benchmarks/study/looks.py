@@ -7,12 +7,12 @@ import torch
 
 from benchmarks.study.cells import Bench
 from benchmarks.study.store import Arrays
-from demo.paths import DIT, LORA
 from pusa_core import Given, load_lora
 from pusa_core.analysis import AttentionMaps, AttentionRecorder, Change, RecordedModel, lora_drift
 from pusa_core.analysis.attention_map import FrameAttention, frame_attention, pooled_frame_attention
-from pusa_core.demo_text import encode_text
-from pusa_core.pipeline import Settings, generate_latents
+from pusa_core.media.demo_text import encode_text
+from pusa_core.sampling.pipeline import Settings, generate_latents
+from pusa_core.weights.demo_files import DIT, LORA
 
 STRENGTH = 1.4  # of the LoRA, the paper's
 MEASURES: dict[str, FrameAttention] = {"exact": frame_attention, "averaged first": pooled_frame_attention}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from benchmarks.demo_model.judge import compare, look
 from demo.clips import Scene
-from demo.judge import compare, look
 
 MEASURES = {
     "background": "difference to the given background, away from the object (0..1)",

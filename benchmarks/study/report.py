@@ -10,7 +10,7 @@ from benchmarks.study import figures
 from benchmarks.study.cells import FIRST_SCENE, Bench, Difference, Spread
 from benchmarks.study.experiments import Comparison, Experiment, experiments
 from benchmarks.study.looks import MODELS, STRENGTH, Attention, attention, drift
-from demo.machine import machine
+from demo.training.machine import machine
 from pusa_core.analysis.drift import by_component, relative_change
 from pusa_core.analysis.pictures import draw_drift
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.study.measures import VERSION
-from demo.paths import DIT, LORA, VAE
+from pusa_core.weights.demo_files import DIT, LORA, VAE
 
 Arrays = dict[str, np.ndarray]
 

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.demo_model.measure import load_model
 from benchmarks.study.plan import Training
 from benchmarks.study.store import Arrays, Store
 from demo.clips import draw_scene
-from demo.machine import DEVICE
-from demo.measure import load_model
-from demo.train_dit import CAPTION_DROPOUT, TRAINING_SEEDS, attend
-from demo.vae_pool import encode_clips
+from demo.training.machine import DEVICE
+from demo.training.train_dit import CAPTION_DROPOUT, TRAINING_SEEDS, attend
+from demo.training.vae_pool import encode_clips
 from pusa_core import Lora, LoraLayer, fafm_loss, sample_sigmas
-from pusa_core.attention import attention
-from pusa_core.demo_text import encode_text
+from pusa_core.media.demo_text import encode_text
+from pusa_core.model.attention import attention
 from pusa_core.training import attach_lora
 
 log = logging.getLogger(__name__)

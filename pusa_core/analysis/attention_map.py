@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attention import Attention
-from ..dit import WanModel
+from ..model.attention import Attention
+from ..model.dit import WanModel
 
 FrameAttention = Callable[[Tensor, Tensor, int], Tensor]
 """``(q [B, N, heads, d], k [B, N, heads, d], frames) -> [B, F, F]``; rows are the frames that look."""
@@ -142,7 +142,7 @@ class AttentionRecorder:
         self._counts[key] = self._counts.get(key, 0) + len(maps)
 
     def after_step(self, step: int, denoised: Tensor, latents: Tensor) -> None:
-        """For samplers: a callback after each step, see :func:`pusa_core.sampler.euler_sample`."""
+        """For samplers: a callback after each step, see :func:`pusa_core.sampling.sampler.euler_sample`."""
         self.step = step + 1
 
     def result(self) -> AttentionMaps:

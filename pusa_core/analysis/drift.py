@@ -13,10 +13,10 @@ from os import PathLike
 
 from torch import Tensor
 
-from ..checkpoints import names_in_file, read_checkpoint
-from ..lora import Lora, LoraLayer, match_lora
-from ..quantised import dequantise
-from ..weight_files import check_finite, read_file, read_tensor, shard_paths
+from ..weights.checkpoints import names_in_file, read_checkpoint
+from ..weights.files import check_finite, read_file, read_tensor, shard_paths
+from ..weights.lora import Lora, LoraLayer, match_lora
+from ..weights.quantised import dequantise
 
 Progress = Callable[[int, int], None]
 Paths = str | PathLike | Iterable[str | PathLike]

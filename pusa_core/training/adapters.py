@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..lora import Lora, LoraLayer, match_lora
+from ..weights.lora import Lora, LoraLayer, match_lora
 
 # all linears of self- and cross-attention and of the feed-forward network, as in the released Pusa LoRA
 TARGETS = re.compile(r"blocks\.\d+\.(?:(?:self|cross)_attn\.[qkvo]|ffn\.[02])")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..media import resize_cover
+from ..media.video import resize_cover
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 NESTED = ("", "train", "videos")  # where metadata's file names may lie; "train" is the layout of Pusa's released set

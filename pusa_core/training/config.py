@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ..keyframes import check_size, first_latent, latent_length
-from ..pipeline import parse_keyframe
+from ..sampling.keyframes import check_size, first_latent, latent_length
+from ..sampling.pipeline import parse_keyframe
 from .objective import Weighting
 
 Dtype = Literal["bf16", "fp32"]

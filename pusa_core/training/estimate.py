@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checkpoints import expected_shapes
-from ..config import WanConfig
-from ..keyframes import latent_length
-from ..pipeline import VAE_STRIDE
+from ..model.config import WanConfig
+from ..sampling.keyframes import latent_length
+from ..sampling.pipeline import VAE_STRIDE
+from ..weights.checkpoints import expected_shapes
 from .config import DTYPES, Config
 from .network import ModelSource, trained_count
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..dit import WanModel
-from ..keyframes import Given
-from ..media import contact_sheet, read_frames, resize_cover, write_video
-from ..pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
+from ..media.video import contact_sheet, read_frames, resize_cover, write_video
+from ..model.dit import WanModel
+from ..sampling.keyframes import Given
+from ..sampling.pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
 from .adapters import LoraLinear
 from .cache import Cache, Entry
 from .config import Config

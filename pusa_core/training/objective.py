@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..schedule import TIMESTEPS
+from ..sampling.schedule import TIMESTEPS
 
 Weighting = Literal["none", "bell", "reference"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..demo_text import encode_text
-from ..pipeline import Vae
+from ..media.demo_text import encode_text
+from ..sampling.pipeline import Vae
 from .cache import Cache, Encoders, Entry, context_name, entry_names, file_identity, fill, hash_of
 from .clips import find_clips
 from .config import Config

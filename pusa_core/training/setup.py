@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..lora import save_lora
+from ..weights.lora import save_lora
 from .adapters import LoraLinear, lora_from_factors
 from .config import DTYPES, Config
 from .data import Batches, ReadAhead, Sampling

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from demo.comfyui import PACK
+from tools.comfyui import PACK
 
 from .conftest import HERE
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 from pusa_core.analysis import AttentionMaps, AttentionRecorder, RecordedModel, lora_drift
-from pusa_core.demo_text import encode_text
+from pusa_core.media.demo_text import encode_text
+from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
-from .graphs import CHANGES, CONTEXT_WINDOWS, image_to_video, node, sampler
-from .models import DIT, LORA, random_lora
+from ..support.graphs import CHANGES, CONTEXT_WINDOWS, image_to_video, node, sampler
+from ..support.models import DIT, LORA, random_lora
 from .test_parity import PROMPT, sample_with_core
 
 STEPS = 4

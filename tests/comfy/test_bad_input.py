@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from demo.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
+from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
-from .graphs import clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
-from .models import DIT
+from ..support.graphs import clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
+from ..support.models import DIT
 
 
 @pytest.mark.parametrize(

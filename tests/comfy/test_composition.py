@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
-from demo.comfy_client import ComfyClient, Graph, RunFailed
+from tools.comfy_client import ComfyClient, Graph, RunFailed
 
-from .graphs import CHANGES, image_to_video, keyframe, ksampler, node, parts, sampler
-from .models import DIT
+from ..support.graphs import CHANGES, image_to_video, keyframe, ksampler, node, parts, sampler
+from ..support.models import DIT
 
 CFG = 10.0  # random weights hardly read the prompt; guidance must matter all the same
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from demo.clips import draw_scene
-from demo.comfy_client import ComfyClient, Graph
-from demo.comfyui import PACK
-from demo.paths import DIT, LORA, VAE
 from pusa_core import load_lora, merge_lora
-from pusa_core.demo_text import encode_text
-from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
-from pusa_core.vae import WanVae
+from pusa_core.media.demo_text import encode_text
+from pusa_core.media.vae import WanVae
+from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from pusa_core.weights.demo_files import DIT, LORA, VAE
+from tools.comfy_client import ComfyClient, Graph
+from tools.comfyui import PACK
 
-from .graphs import node
+from ..support.graphs import node
 
 GRAPH = json.loads((PACK / "workflows" / "api" / "demo_image_to_video.json").read_text())
 

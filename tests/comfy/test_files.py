@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from demo.comfy_client import ComfyClient, Graph, RunFailed
-from demo.comfyui import PACK, python_of
-from demo.paths import DIT
 from pusa_core import Lora, LoraLayer, load_checkpoint, save_lora
-from tests.core.forms import FORMS, QUANTISED, write
+from pusa_core.weights.demo_files import DIT
 from tests.core.test_lora_forms import FORMS as LORA_FORMS
 from tests.core.test_lora_forms import written
+from tests.support import SCRIPTS
+from tests.support.forms import FORMS, QUANTISED, write
+from tools.comfy_client import ComfyClient, Graph, RunFailed
+from tools.comfyui import PACK, python_of
 
-from .graphs import image_to_video, node, parts
+from ..support.graphs import image_to_video, node, parts
 
 TARGETS = ("self_attn.q", "self_attn.o", "cross_attn.k", "cross_attn.v", "ffn.0", "ffn.2")
 SHARDS = [f"sharded-{number:05}-of-00002.safetensors" for number in (1, 2)]
@@ -125,7 +126,7 @@ def test_a_pickle_with_code_is_refused(comfy: ComfyClient, models: Path, tmp_pat
 
 
 def inspect_load(comfyui: Path, models: Path, *arguments: str) -> dict:
-    script = shutil.copy(Path(__file__).with_name("run_load.py"), models)
+    script = shutil.copy(SCRIPTS / "run_load.py", models)
     command = [python_of(comfyui), str(script), str(PACK), str(models), *arguments]
     run = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
     line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT ")), None)

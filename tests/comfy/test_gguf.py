@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from demo.comfy_client import ComfyClient, Graph
-from demo.comfyui import make_base, running_server
-from tests.core.gguf_files import TYPES, write_gguf
+from tests.support.gguf_files import TYPES, write_gguf
+from tools.comfy_client import ComfyClient, Graph
+from tools.comfyui import make_base, running_server
 
-from .graphs import image_to_video, ksampler, node, parts
-from .models import LORA, random_dit, write_models
+from ..support.graphs import image_to_video, ksampler, node, parts
+from ..support.models import LORA, random_dit, write_models
 
 PACK = "ComfyUI-GGUF"
 

@@ -4,11 +4,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from demo.comfyui import python_of
+from tests.support import SCRIPTS
+from tools.comfyui import python_of
 
 
 def test_nodes_reproduce_every_trajectory(comfyui: Path) -> None:
-    command = [python_of(comfyui), str(Path(__file__).with_name("run_goldens.py"))]
+    command = [python_of(comfyui), str(SCRIPTS / "run_goldens.py")]
     done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     errors = json.loads(done.stdout.splitlines()[-1])

@@ -1,12 +1,12 @@
 """Node ids, inputs, their order, types and defaults are what shared graphs rely on: they must not change."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from demo.comfy_client import ComfyClient
+from tools.comfy_client import ComfyClient
+from tools.comfyui import PACK
 
-STORED = Path(__file__).with_name("nodes.json")
+STORED = PACK / "tools" / "workflows" / "nodes.json"
 KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
 FROM_DISK = ("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora")
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from demo.comfy_client import ComfyClient, Graph, RunFailed
-from demo.comfyui import python_of
+from tests.support import SCRIPTS
+from tools.comfy_client import ComfyClient, Graph, RunFailed
+from tools.comfyui import python_of
 
-from .graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
+from ..support.graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
 
 FIX = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 WHAT = {
@@ -26,7 +27,7 @@ WHAT = {
 @pytest.fixture(scope="module", autouse=True)
 def other_models(comfyui: Path, server_base: Path) -> None:
     """Small files of the refused models, among the models of the server."""
-    script, folder = Path(__file__).with_name("write_other_models.py"), server_base / "models" / "diffusion_models"
+    script, folder = SCRIPTS / "write_other_models.py", server_base / "models" / "diffusion_models"
     command = [python_of(comfyui), str(script), str(folder)]
     done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

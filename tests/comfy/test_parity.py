@@ -7,7 +7,6 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from demo.comfy_client import ComfyClient
 from pusa_core import (
     WanModel,
     euler_sample,
@@ -18,11 +17,12 @@ from pusa_core import (
     sigma_table,
     start_latents,
 )
-from pusa_core.demo_text import encode_text
-from pusa_core.sampler import StepCallback
+from pusa_core.media.demo_text import encode_text
+from pusa_core.sampling.sampler import StepCallback
+from tools.comfy_client import ComfyClient
 
-from .graphs import LORA, image_to_video
-from .models import CONFIG, random_dit, random_lora
+from ..support.graphs import LORA, image_to_video
+from ..support.models import CONFIG, random_dit, random_lora
 
 PROMPT = image_to_video()["positive"]["inputs"]["text"]
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from demo.comfy_client import ComfyClient, Graph, RunFailed
-from demo.comfyui import python_of
+from tests.support import SCRIPTS
+from tools.comfy_client import ComfyClient, Graph, RunFailed
+from tools.comfyui import python_of
 
-from .graphs import CHANGES, keyframe, ksampler, node, parts, sampler
-from .models import DIT
+from ..support.graphs import CHANGES, keyframe, ksampler, node, parts, sampler
+from ..support.models import DIT
 
 NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
 LINKS = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["given", 0]}
@@ -117,7 +118,7 @@ def test_refused_before_the_first_step(comfy: ComfyClient, changes: dict[str, An
 @pytest.fixture(scope="module")
 def report(comfyui: Path) -> dict[str, Any]:
     """What ``run_samplers.py`` measures."""
-    command = [python_of(comfyui), str(Path(__file__).with_name("run_samplers.py"))]
+    command = [python_of(comfyui), str(SCRIPTS / "run_samplers.py")]
     done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

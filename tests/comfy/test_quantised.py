@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from demo.comfy_client import ComfyClient, RunFailed
-from demo.comfyui import python_of
+from tests.support import SCRIPTS
+from tools.comfy_client import ComfyClient, RunFailed
+from tools.comfyui import python_of
 
-from .graphs import image_to_video, ksampler, node, parts
-from .models import DIT
+from ..support.graphs import image_to_video, ksampler, node, parts
+from ..support.models import DIT
 
 KINDS = ("nvfp4", "mxfp8", "int8_tensorwise", "asym_w4a8_int8")
 
@@ -21,7 +22,7 @@ KINDS = ("nvfp4", "mxfp8", "int8_tensorwise", "asym_w4a8_int8")
 @pytest.fixture(scope="module")
 def quantised(comfyui: Path, server_base: Path) -> None:
     """The test model in every format, among the models of the server."""
-    script, folder = Path(__file__).with_name("write_quantised.py"), server_base / "models" / "diffusion_models"
+    script, folder = SCRIPTS / "write_quantised.py", server_base / "models" / "diffusion_models"
     command = [python_of(comfyui), str(script), str(folder), str(folder / DIT)]
     done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300, input=" ".join(KINDS))
     if done.returncode and "quant_ops" in done.stderr:

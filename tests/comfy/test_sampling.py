@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from demo.comfy_client import ComfyClient
+from tools.comfy_client import ComfyClient
 
-from .graphs import WITH_LORA, clip, image_to_video, keyframe, node, parts, sampler, text_to_video
-from .models import DIT
+from ..support.graphs import WITH_LORA, clip, image_to_video, keyframe, node, parts, sampler, text_to_video
+from ..support.models import DIT
 
 
 def test_text_to_video_is_deterministic_and_finite(comfy: ComfyClient) -> None:

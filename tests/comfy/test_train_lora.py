@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from demo.comfy_client import ComfyClient, Graph, RunFailed
-from demo.comfyui import PACK
+from tools.comfy_client import ComfyClient, Graph, RunFailed
+from tools.comfyui import PACK
 
 STEPS = 4
 

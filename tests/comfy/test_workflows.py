@@ -9,8 +9,8 @@ from typing import Any
 import av
 import pytest
 
-from demo.comfy_client import ComfyClient, Graph, PromptRefused
-from demo.comfyui import PACK
+from tools.comfy_client import ComfyClient, Graph, PromptRefused
+from tools.comfyui import PACK
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 DEMO = [path.stem for path in WORKFLOWS if path.stem.startswith("demo_")]

@@ -10,11 +10,11 @@ from PIL import Image
 
 from pusa_core import flow_sigmas, sigma_table, start_latents
 from pusa_core.analysis import AttentionRecorder, RecordedModel, frame_attention, pooled_frame_attention
-from pusa_core.cli import main
-from pusa_core.demo_text import encode_text
-from pusa_core.keyframes import Given
-from pusa_core.pipeline import Settings, generate_latents
-from pusa_core.rope import apply_rope, rope_table
+from pusa_core.cli.main import main
+from pusa_core.media.demo_text import encode_text
+from pusa_core.model.rope import apply_rope, rope_table
+from pusa_core.sampling.keyframes import Given
+from pusa_core.sampling.pipeline import Settings, generate_latents
 from tests.conftest import max_error
 
 FRAMES, SIZE = 5, 4  # latent frames, latent pixels: 4 tokens a frame

@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from demo.paths import DIT
 from pusa_core import Given, Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, load_lora, merge_lora
-from pusa_core.checkpoints import expected_shapes, parse_checkpoint, read_checkpoint
-from pusa_core.demo_text import encode_text
-from pusa_core.pipeline import Settings, generate_latents
+from pusa_core.media.demo_text import encode_text
+from pusa_core.sampling.pipeline import Settings, generate_latents
+from pusa_core.weights.checkpoints import expected_shapes, parse_checkpoint, read_checkpoint
+from pusa_core.weights.demo_files import DIT
 from tests.conftest import max_error
-from tests.core.forms import FORMS, QUANTISED, diffusers_name, write
-from tests.core.gguf_files import write_gguf
+from tests.support.forms import FORMS, QUANTISED, diffusers_name, write
+from tests.support.gguf_files import write_gguf
 
 
 @pytest.fixture(scope="module")

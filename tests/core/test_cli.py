@@ -11,16 +11,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from demo.clips import draw_scene
-from demo.comfyui import PACK
 from demo.inputs import write_inputs
-from demo.paths import VAE
-from pusa_core import Lora, LoraLayer, save_lora, tasks
-from pusa_core.cli import build_parser, main
-from pusa_core.media import read_frames
-from pusa_core.pipeline import Keyframe, Settings, encode_keyframes
-from pusa_core.tasks import TASKS
-from pusa_core.vae import WanVae
+from pusa_core import Lora, LoraLayer, save_lora
+from pusa_core.cli.main import build_parser, main
+from pusa_core.media.vae import WanVae
+from pusa_core.media.video import read_frames
+from pusa_core.sampling import tasks
+from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes
+from pusa_core.sampling.tasks import TASKS
+from pusa_core.weights.demo_files import VAE
 from tests.conftest import GOLDENS
+from tools.comfyui import PACK
 
 pytest.importorskip("diffusers")
 

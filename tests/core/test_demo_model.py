@@ -6,14 +6,14 @@ from itertools import combinations
 import pytest
 import torch
 
+from benchmarks.demo_model.judge import compare, look
+from benchmarks.demo_model.measure import captioned_size_error
 from demo.clips import COLORS, DIRECTIONS, RADII, SHAPES, SPEEDS, draw_scene
-from demo.judge import compare, look
-from demo.measure import captioned_size_error
-from demo.paths import DIT, LORA, VAE
-from demo.train_dit import revive
+from demo.training.train_dit import revive
 from pusa_core import Given, euler_sample, flow_sigmas, lead_in, load_lora, merge_lora, sigma_table
-from pusa_core.demo_text import encode_text, word_vector
-from pusa_core.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from pusa_core.media.demo_text import encode_text, word_vector
+from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from pusa_core.weights.demo_files import DIT, LORA, VAE
 
 SCENE = draw_scene(3)
 
@@ -21,7 +21,7 @@ SCENE = draw_scene(3)
 @pytest.fixture(scope="module")
 def vae():
     pytest.importorskip("diffusers")
-    from pusa_core.vae import WanVae
+    from pusa_core.media.vae import WanVae
 
     return WanVae(VAE)
 

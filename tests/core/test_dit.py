@@ -54,7 +54,7 @@ def test_each_block_matches_the_reference(tiny_model, forward):
 
 
 def test_time_embedding_matches_the_reference(tiny_model, forward):
-    from pusa_core.dit import sinusoidal_embedding
+    from pusa_core.model.dit import sinusoidal_embedding
 
     sinusoid = sinusoidal_embedding(forward["v_mixed.timestep"], 256)
     assert max_error(sinusoid, forward["v_mixed.sinusoid"]) < TOLERANCE
@@ -126,7 +126,7 @@ def test_the_feed_forward_layer_in_parts(tiny_model, forward, tokens):
 
 def test_in_half_precision_the_angles_keep_full_precision(tiny_model):
     """Far from the first frame, bf16 angles would be off by more than a radian."""
-    from pusa_core.rope import PLAIN, apply_rope, rope_table
+    from pusa_core.model.rope import PLAIN, apply_rope, rope_table
 
     grid = (300, 1, 1)
     table = rope_table(128, grid, torch.device("cpu"), PLAIN)

@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from demo.comfyui import PACK
-from demo.paths import DIT, LORA
 from pusa_core import Lora, LoraLayer, WanConfig, load_checkpoint, load_lora, merge_lora, save_lora
 from pusa_core.analysis.drift import (
     Change,
@@ -24,8 +22,10 @@ from pusa_core.analysis.drift import (
     most_changed,
     relative_change,
 )
-from pusa_core.checkpoints import expected_shapes
-from pusa_core.cli import main
+from pusa_core.cli.main import main
+from pusa_core.weights.checkpoints import expected_shapes
+from pusa_core.weights.demo_files import DIT, LORA
+from tools.comfyui import PACK
 
 STRENGTH = 1.4
 

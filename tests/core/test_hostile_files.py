@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from pusa_core import WanConfig, load_checkpoint, load_lora
-from pusa_core.checkpoints import expected_shapes
-from pusa_core.weight_files import shard_paths
+from pusa_core.weights.checkpoints import expected_shapes
+from pusa_core.weights.files import shard_paths
 
 resource = pytest.importorskip("resource")  # not on Windows
 

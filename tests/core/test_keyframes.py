@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pusa_core import Given, latent_length, lead_in, pixel_frames_of, pixel_length
-from pusa_core.keyframes import check_size, clip_start, first_latent, latent_frame_of, latent_position
+from pusa_core.sampling.keyframes import check_size, clip_start, first_latent, latent_frame_of, latent_position
 
 
 def test_lengths():

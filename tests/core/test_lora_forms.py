@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_lora, merge_lora, save_lora
 from tests.conftest import max_error
-from tests.core.forms import diffusers_name as parameter_name
+from tests.support.forms import diffusers_name as parameter_name
 
 CONFIG = WanConfig(dim=128, ffn_dim=256, num_heads=1, num_layers=2, text_dim=64)
 LAYERS = ("self_attn.q", "self_attn.o", "cross_attn.k", "cross_attn.v", "ffn.0", "ffn.2")

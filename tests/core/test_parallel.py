@@ -10,10 +10,10 @@ import torch
 import torch.multiprocessing as mp
 from PIL import Image
 
-from demo.comfyui import PACK, free_port
-from pusa_core.parallel import choose_bands
+from pusa_core.model.parallel import choose_bands
 from tests.conftest import max_error
-from tests.core.parallel_workers import build, refuse, run, work
+from tests.support.parallel_workers import build, refuse, run, work
+from tools.comfyui import PACK, free_port
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.resume_kills import command, finish
-from demo.paths import DIT
 from pusa_core import fafm_loss
-from pusa_core.training.cli import main
+from pusa_core.cli.train import main
 from pusa_core.training.files import SaveError, write_whole
-from tests.core.training_runs import ROOT, refusal
+from pusa_core.weights.demo_files import DIT
+from tests.support.training_runs import ROOT, refusal
 
 
 def last_line(capfd, arguments, code=2):
@@ -111,7 +111,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(demo_clips, tmp_path):
     finish([*arguments, "--train.steps=2"])
     limited = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))\n"
-        "from pusa_core.training.cli import main\nimport sys\nsys.exit(main(sys.argv[1:]))"
+        "from pusa_core.cli.train import main\nimport sys\nsys.exit(main(sys.argv[1:]))"
     )
     ended = subprocess.run(
         [sys.executable, "-c", limited, *arguments[3:], "--train.steps=4"],

@@ -8,9 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.resume_kills import command
-from pusa_core.keyframes import latent_length
+from pusa_core.cli.train import parse_arguments
+from pusa_core.sampling.keyframes import latent_length
 from pusa_core.training import fafm_loss
-from pusa_core.training.cli import parse_arguments
 from pusa_core.training.config import TrainOptions
 from pusa_core.training.estimate import estimate
 from pusa_core.training.launch import AcceleratedLaunch

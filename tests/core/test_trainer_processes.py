@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.resume_kills import command, finish
-from tests.core.training_runs import two_processes
+from tests.support.training_runs import two_processes
 
 FSDP2 = {
     "ACCELERATE_USE_FSDP": "true",

@@ -8,15 +8,7 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from benchmarks.resume_kills import (
-    Killer,
-    command,
-    differences,
-    finish,
-    hard_flags,
-    run_with_kills,
-    started,
-)
+from benchmarks.resume_kills import Killer, command, differences, finish, hard_flags, run_with_kills, started
 from pusa_core.training.resume import newest_checkpoint, write_checkpoint
 
 STEPS = 14

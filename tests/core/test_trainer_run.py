@@ -10,10 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from benchmarks.resume_kills import command, finish
-from demo.paths import DIT
 from pusa_core import load_checkpoint, load_lora, merge_lora
-from pusa_core.media import read_frames
+from pusa_core.media.video import read_frames
 from pusa_core.training.network import build_network, read_source
+from pusa_core.weights.demo_files import DIT
 
 STEPS = 6
 
@@ -92,7 +92,7 @@ def test_the_result_is_the_moving_average_under_comfyuis_names(run):
 
 
 def test_the_result_merged_computes_what_was_trained(run, demo_clips, demo_model):
-    from pusa_core.training.cli import parse_arguments
+    from pusa_core.cli.train import parse_arguments
 
     folder, events = run
     arguments = command(demo_clips, folder, "--train.rank=8")[3:]

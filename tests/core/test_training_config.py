@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pusa_core.training.config import SECTIONS
 from pusa_core.training.config_file import parse_config, read_config, to_toml
-from tests.core.training_videos import required_options
+from tests.support.training_videos import required_options
 
 
 @pytest.fixture

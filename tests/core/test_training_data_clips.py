@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pusa_core.training.clips import clip_size, find_clips, nearest_size, read_clip
-from tests.core.training_videos import BLUE, GREEN, RED, grey_frames, picture, write_clip
+from tests.support.training_videos import BLUE, GREEN, RED, grey_frames, picture, write_clip
 
 EVERYTHING = slice(None)
 

@@ -12,7 +12,7 @@ from pusa_core import WanConfig, WanModel
 from pusa_core.training import estimate
 from pusa_core.training.config import SECTIONS
 from pusa_core.training.config_file import parse_config, read_config
-from tests.core.training_videos import required_options
+from tests.support.training_videos import required_options
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLE = CONFIGS / "train.toml"

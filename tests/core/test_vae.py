@@ -10,7 +10,7 @@ pytest.importorskip("diffusers")
 
 @pytest.fixture(scope="module")
 def vae():
-    from pusa_core.vae import WanVae
+    from pusa_core.media.vae import WanVae
 
     return WanVae(GOLDENS / "vae_tiny.safetensors")
 
@@ -40,7 +40,7 @@ def test_a_clip_of_another_length_is_refused(vae):
 
 
 def test_another_file_is_refused():
-    from pusa_core.vae import WanVae
+    from pusa_core.media.vae import WanVae
 
     with pytest.raises(ValueError, match=r"not a Wan2\.1 VAE"):
         WanVae(GOLDENS / "dit_tiny.safetensors")

@@ -1,4 +1,4 @@
-"""``python -m pusa_core vbench`` on a suite of three prompts; the package's own code finds the videos."""
+"""``python -m benchmarks.vbench`` on a suite of three prompts; the package's own code finds the videos."""
 
 import argparse
 import csv
@@ -13,12 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.vbench.command import Contexts, main
+from benchmarks.vbench.suite import Entry, Video, read_list
 from demo.clips import draw_scene
-from pusa_core.cli import main
-from pusa_core.demo_text import encode_text
-from pusa_core.media import read_frames
-from pusa_core.vbench import Contexts
-from pusa_core.vbench_suite import Entry, Video, read_list
+from pusa_core.media.demo_text import encode_text
+from pusa_core.media.video import read_frames
 
 pytest.importorskip("diffusers")
 
@@ -44,7 +43,7 @@ def suite(tmp_path):
 
 
 def run(suite, out, *arguments):
-    main(["vbench", *suite, "--out", str(out), *QUICK, *arguments])
+    main([*suite, "--out", str(out), *QUICK, *arguments])
 
 
 def names(out):
@@ -54,7 +53,7 @@ def names(out):
 @pytest.fixture
 def unencoded(monkeypatch):
     """Videos are kept as they are made: the encoder does not always make the same file of the same frames."""
-    monkeypatch.setattr("pusa_core.vbench.write_video", lambda frames, path, fps: torch.save(frames, path))
+    monkeypatch.setattr("benchmarks.vbench.command.write_video", lambda frames, path, fps: torch.save(frames, path))
 
 
 def evaluator(monkeypatch):
@@ -128,7 +127,7 @@ def test_an_interrupted_run_goes_on_where_it_was(suite, tmp_path, monkeypatch):
     run(suite, out, "--samples", "1")
     changed = {name for name in names(out) if (out / "videos" / name).stat().st_mtime_ns != stamps[name]}
     assert changed == {f"{CAMERA}-0.mp4"} and names(out) == sorted(stamps)
-    monkeypatch.setattr("pusa_core.vbench.load_vae", None)  # nothing is loaded when nothing is left to do
+    monkeypatch.setattr("benchmarks.vbench.command.load_vae", None)  # nothing is loaded when nothing is left to do
     run(suite, out, "--samples", "1")
 
 

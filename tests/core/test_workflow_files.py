@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from workflows.build import HERE, documents
-from workflows.tasks import TASKS, WAN22
-from workflows.training import TRAIN
+from tools.workflows.build import WORKFLOWS, documents
+from tools.workflows.tasks import TASKS, WAN22
+from tools.workflows.training import TRAIN
 
 DOCUMENTS = documents()
 NAMES = {f"{prefix}{task.name}" for task in (*TASKS, TRAIN) for prefix in ("", "demo_")} | {WAN22.name}
@@ -14,11 +14,12 @@ NAMES = {f"{prefix}{task.name}" for task in (*TASKS, TRAIN) for prefix in ("", "
 
 def test_files_are_up_to_date():
     stored = {
-        str(path.relative_to(HERE)): path.read_text() for path in [*HERE.glob("*.json"), *HERE.glob("api/*.json")]
+        str(path.relative_to(WORKFLOWS)): path.read_text()
+        for path in [*WORKFLOWS.glob("*.json"), *WORKFLOWS.glob("api/*.json")]
     }
     assert stored.keys() == DOCUMENTS.keys()
     stale = [name for name, text in DOCUMENTS.items() if stored[name] != text]
-    assert not stale, "run python -m workflows.build"
+    assert not stale, "run python -m tools.workflows.build"
 
 
 def test_every_task_has_both_forms():

@@ -1,0 +1,203 @@
+"""Measure the demo model on held-out clips and write ``RESULTS.md`` with its pictures.
+
+``python -m benchmarks.demo_model.measure``: about a quarter of an hour on two CPU cores. Every number of the file comes
+from here.
+"""
+
+import argparse
+import json
+import logging
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from benchmarks.demo_model.judge import Errors, compare, look
+from benchmarks.demo_model.report import BASE_VTA, FLOOR, METRICS, report
+from demo.clips import RADII, Scene, draw_scene
+from demo.training.machine import DEVICE
+from demo.training.vae_pool import decode_clips, encode_clips
+from pusa_core import Given, WanConfig, WanModel, euler_sample, flow_sigmas, load_checkpoint, load_lora, merge_lora
+from pusa_core.media.demo_text import encode_text
+from pusa_core.media.video import to_uint8
+from pusa_core.sampling.pipeline import Settings, generate_latents
+from pusa_core.sampling.sampler import VelocityFn, guided_velocity
+from pusa_core.weights.demo_files import DIT, LORA
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+BATCH = 16
+STEPS, CFG = 10, 3.0
+STRENGTHS = (1.0, 1.4)
+
+
+def load_model(strength: float) -> WanModel:
+    weights = load_checkpoint(DIT)
+    model = WanModel(WanConfig.from_state_dict(weights))
+    model.load_state_dict(weights)
+    if strength:
+        merge_lora(model, load_lora(LORA), strength)
+    return model.to(DEVICE).eval().requires_grad_(False)
+
+
+def sample(
+    model: WanModel,
+    scenes: list[Scene],
+    first: Tensor | None,
+    *,
+    noise_level: float = 0.0,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> Tensor:
+    """Latents ``[N, 16, 21, 8, 8]`` for the captions, with first frames ``[N, 16, 1, 8, 8]`` given or not."""
+    parts = []
+    for start in range(0, len(scenes), BATCH):
+        chosen = scenes[start : start + BATCH]
+        given = Given.empty(torch.zeros(len(chosen), 16, 21, 8, 8), 21)
+        if first is not None:
+            given = given.place(first[start : start + BATCH], 0, noise_level)
+        context = torch.cat([encode_text(scene.caption) for scene in chosen])
+        settings = Settings(width=64, height=64, steps=steps, cfg=CFG, seed=seed + start)
+        parts.append(generate_latents(model, given, context, encode_text(""), settings))
+    return torch.cat(parts).cpu()
+
+
+def _with_replaced_first(
+    network: VelocityFn, clean: Tensor, noise: Tensor, latents: Tensor, timesteps: Tensor
+) -> Tensor:
+    sigma = timesteps[0] / 1000
+    return network(torch.cat([(1 - sigma) * clean + sigma * noise, latents[:, :, 1:]], dim=2), timesteps)
+
+
+def sample_by_replacement(
+    model: WanModel, scenes: list[Scene], first: Tensor, *, steps: int = STEPS, seed: int = 0
+) -> Tensor:
+    """Image-to-video as a scalar-timestep model must do it: before each step, frame 0 is the given one, re-noised."""
+    parts = []
+    sigmas = flow_sigmas(steps)
+    for start in range(0, len(scenes), BATCH):
+        chosen = scenes[start : start + BATCH]
+        clean = first[start : start + BATCH]
+        noise = torch.randn(len(chosen), 16, 21, 8, 8, generator=torch.Generator().manual_seed(seed + start))
+        clean, noise = clean.to(DEVICE), noise.to(DEVICE)
+        context = torch.cat([encode_text(scene.caption) for scene in chosen]).to(DEVICE)
+        network = guided_velocity(model, context, encode_text("").to(DEVICE), CFG)
+        velocity = partial(_with_replaced_first, network, clean, noise[:, :, :1])
+        with torch.inference_mode():
+            latents = euler_sample(velocity, noise, sigmas[:, None].expand(-1, 21))
+        parts.append(torch.cat([clean, latents[:, :, 1:]], dim=2))
+    return torch.cat(parts).cpu()
+
+
+def decode(latents: Tensor) -> list[np.ndarray]:
+    return list(decode_clips(latents).numpy())
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return 10 * math.log10(1 / float(((a - b) ** 2).mean()))
+
+
+def text_scores(videos: list[np.ndarray], scenes: list[Scene]) -> dict[str, float]:
+    """Share of clips whose colour, shape and direction are as captioned."""
+    seen = [look(video) for video in videos]
+    return {
+        name: float(np.mean([getattr(s, name) == getattr(scene, name) for s, scene in zip(seen, scenes, strict=True)]))
+        for name in ("color", "shape", "direction")
+    }
+
+
+def image_scores(videos: list[np.ndarray], scenes: list[Scene]) -> dict[str, tuple[float, float]]:
+    """Mean and standard error of each image-to-video error."""
+    errors: list[Errors] = [compare(video, scene) for video, scene in zip(videos, scenes, strict=True)]
+    columns = {name: np.array([getattr(error, name) for error in errors]) for name in METRICS}
+    return {name: (float(c.mean()), float(c.std(ddof=1) / math.sqrt(len(c)))) for name, c in columns.items()}
+
+
+def captioned_size_error(scenes: list[Scene]) -> float:
+    """Mean relative error of the area, guessed from the captions alone: the middle of the radii that they allow."""
+    guesses = [math.pi * float(np.mean(RADII[scene.size])) ** 2 for scene in scenes]
+    return float(np.mean([abs(guess / scene.area - 1) for guess, scene in zip(guesses, scenes, strict=True)]))
+
+
+def picture(rows: list[np.ndarray], path: Path, scale: int = 2) -> None:
+    """Rows of clips, eight frames of each from first to last."""
+    times = np.linspace(0, 80, 8).round().astype(int)
+    sheet = np.concatenate([np.concatenate([row[t] for t in times], axis=1) for row in rows])
+    image = Image.fromarray(to_uint8(torch.from_numpy(sheet)))
+    path.parent.mkdir(exist_ok=True)
+    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(path, optimize=True)
+
+
+def title_picture(videos: list[np.ndarray], scenes: list[Scene], path: Path, cell: int = 128) -> None:
+    """For the README: the given frame, framed, then five frames that the model made of it, under the prompt."""
+    times, gap, label = (0, 16, 32, 48, 64, 80), 6, 20
+    sheet = Image.new("RGB", (len(times) * (cell + gap) + gap, len(videos) * (cell + label + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (video, scene) in enumerate(zip(videos, scenes, strict=True)):
+        y = row * (cell + label + gap)
+        draw.text((gap, y + 4), f'given frame, and "{scene.caption}"', fill="black")
+        for column, t in enumerate(times):
+            x = gap + column * (cell + gap)
+            if column == 0:
+                draw.rectangle((x - 3, y + label - 3, x + cell + 2, y + label + cell + 2), fill="black")
+            frame = Image.fromarray(to_uint8(torch.from_numpy(video[t])))
+            sheet.paste(frame.resize((cell, cell), Image.Resampling.BICUBIC), (x, y + label))
+    sheet.save(path, optimize=True)
+
+
+def measure(clips: int) -> dict:
+    """All figures, and the pictures beside them."""
+    scenes = [draw_scene(seed) for seed in range(clips)]
+    truth = [scene.render() for scene in scenes]
+    latents = encode_clips(scenes)
+    reconstructed = decode(latents)
+    results: dict = {"psnr": [psnr(a, b) for a, b in zip(reconstructed, truth, strict=True)]}
+    picture([row for pair in zip(truth[:4], reconstructed, strict=False) for row in pair], HERE / "pictures/vae.png")
+    log.info("PSNR %.2f dB", np.mean(results["psnr"]))
+
+    first = encode_clips(scenes, range(1))
+    results["text"], results["image"], shown = {}, {FLOOR: image_scores(reconstructed, scenes)}, {}
+    for label, strength in {"base": 0.0, **{f"LoRA {s:g}": s for s in STRENGTHS}}.items():
+        model = load_model(strength)
+        videos = decode(sample(model, scenes, None))
+        results["text"][label] = text_scores(videos, scenes)
+        shown[f"text_{label}"] = videos
+        if not strength:
+            videos = decode(sample_by_replacement(model, scenes, first))
+            results["image"]["(a) base, scalar timestep"] = image_scores(videos, scenes)
+            shown["a"] = videos
+        name = BASE_VTA if not strength else f"(c) Pusa LoRA, strength {strength:g}"
+        videos = decode(sample(model, scenes, first))
+        results["image"][name] = image_scores(videos, scenes)
+        shown[name] = videos
+        log.info("%s: %s %s", label, results["text"][label], results["image"][name])
+    picture([v for i in range(4) for v in (shown["text_base"][i],)], HERE / "pictures/text_to_video.png")
+    best = next(key for key in shown if key.startswith("(c)"))
+    rows = [clip for i in range(3) for clip in (truth[i], shown["a"][i], shown[BASE_VTA][i], shown[best][i])]
+    picture(rows, HERE / "pictures/image_to_video.png")
+    title_picture(shown[best][:3], scenes[:3], HERE / "pictures/readme.png")
+    results["captioned_size"] = captioned_size_error(scenes)
+    results["captions"] = [scene.caption for scene in scenes[:4]]
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=64)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    started = time.monotonic()
+    results = measure(args.clips)
+    sampling = f"{STEPS} steps, cfg {CFG:g}, shift 5"
+    (HERE / "RESULTS.md").write_text(report(results, args.clips, sampling, time.monotonic() - started))
+    (HERE / "results.json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Videos for VBench's image-to-video suite."""

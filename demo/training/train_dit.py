@@ -1,0 +1,176 @@
+"""Train the demo's base DiT, with one timestep a video: ``python -m demo.training.train_dit``; the VAE must exist.
+
+The Pusa LoRA on it comes from the training command: ``python -m pusa_core.training --config configs/demo.toml``.
+"""
+
+import argparse
+import logging
+import math
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from demo.clips import COLORS, SHAPES, draw_scene
+from demo.training.machine import DEVICE
+from demo.training.vae_pool import encode_clips
+from pusa_core import WanConfig, WanModel, load_checkpoint
+from pusa_core.media.demo_text import encode_text, word_vector
+from pusa_core.model.attention import attention
+from pusa_core.model.rope import PLAIN
+from pusa_core.training import fafm_loss, sample_sigmas
+from pusa_core.weights.demo_files import DIT
+
+log = logging.getLogger(__name__)
+
+CACHE = Path(__file__).with_name(".cache")
+
+CONFIG = WanConfig(dim=256, ffn_dim=1024, num_heads=2, num_layers=6)
+TRAINING_SEEDS = 10_000  # scenes of the DiT: seeds from here on; held-out clips have smaller ones
+CAPTION_DROPOUT = 0.1  # for classifier-free guidance
+SHIFT = 5.0  # the sampler's
+FRAMES = 21  # latent
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention written out: for the 336 tokens of a demo clip twice as fast on a CPU as PyTorch's fused backward."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+    return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
+def cached_clips(count: int) -> tuple[Tensor, list[str]]:
+    """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once, then read from the cache."""
+    path = CACHE / f"latents_{count}.safetensors"
+    scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
+    if not path.exists():
+        latents = encode_clips(scenes).half()
+        path.parent.mkdir(exist_ok=True)
+        save_file({"latents": latents}, path)
+    return load_file(path)["latents"], [scene.caption for scene in scenes]
+
+
+def warm_up_and_decay(step: int, steps: int) -> float:
+    """Factor of the learning rate: a linear warm-up over a twentieth of the steps, then half a cosine to zero."""
+    warm_up = steps / 20
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warm_up) / (steps - warm_up))
+
+
+def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all else.
+
+    AdamW moves every weight by about ``lr``. The first layer of the text adds up 4096 of them for a word, so at the
+    full rate a few steps in the wrong direction switch all of its GELUs off, and the word is lost for good.
+    """
+    matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
+    words = model.get_parameter("text_embedding.0.weight")
+    chosen = {id(parameter) for parameter in (*matrices, words)}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": [words], "lr": lr * CONFIG.dim / CONFIG.text_dim}]
+    return [
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95), weight_decay=0.01),
+    ]
+
+
+@torch.no_grad()
+def revive(model: WanModel, words: Iterable[str], others: Iterable[str]) -> None:
+    """New random activations for words of which the text embedding has lost all, as strong as those of the others."""
+    first, weight = model.text_embedding[0], model.get_parameter("text_embedding.0.weight")
+    begun = model.text_embedding[:2]  # its GELU as well
+    strength = torch.stack([begun(word_vector(word).to(DEVICE)).norm() for word in others]).mean()
+    for word in words:
+        vector = word_vector(word).to(DEVICE)
+        wanted = torch.randn(CONFIG.dim, device=DEVICE) * strength * (2 / CONFIG.dim) ** 0.5  # half of the GELUs are on
+        weight.add_(torch.outer(wanted - first(vector), vector) / vector.square().sum())
+
+
+def train(model: WanModel, args: argparse.Namespace) -> None:
+    """The whole loop: warm-up and decay, clipping, caption dropout, bf16 autocast, fixed seeds.
+
+    With a stride above 1 a clip is only every so many of its latent frames. Where things are and which way they move is
+    learned from few frames of many clips, for a fraction of the cost; all frames at once do not teach the latter at
+    all, as an object moves by a tenth of a token from one frame to the next. The frames keep their positions in time,
+    so that what was learned holds for all of them.
+    """
+    latents, captions = cached_clips(args.clips)
+    latents = latents.to(DEVICE)
+    known = {caption: number for number, caption in enumerate(sorted(set(captions)))}
+    contexts = torch.cat([encode_text(caption) for caption in known]).to(DEVICE)
+    context_of = torch.tensor([known[caption] for caption in captions], device=DEVICE)
+    generator = torch.Generator(DEVICE).manual_seed(args.seed)
+    optimizers = base_optimizers(model, args.lr)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_and_decay(step, args.steps))
+        for optimizer in optimizers
+    ]
+    network = partial(model, attend=attend if DEVICE.type == "cpu" else attention)
+    if args.compile:
+        for block in model.blocks:  # they are alike: one compilation for all
+            block.compile(dynamic=False)
+    started, average = time.monotonic(), torch.ones((), device=DEVICE)
+    for step in range(1, args.steps + 1):
+        first = step % ((FRAMES - 1) % args.stride + 1)
+        chosen = torch.randint(args.clips, (args.batch,), generator=generator, device=DEVICE)
+        kept = torch.rand(args.batch, 1, 1, generator=generator, device=DEVICE) >= CAPTION_DROPOUT
+        context = contexts[context_of[chosen]] * kept
+        clean = latents[chosen, :, first :: args.stride].float()
+        noise = torch.randn(clean.shape, generator=generator, device=DEVICE)
+        sigmas = sample_sigmas(args.batch, clean.shape[2], p_async=0.0, shift=SHIFT, generator=generator)
+        axes = ((float(args.stride), float(first)), *PLAIN[1:])
+        with torch.autocast(DEVICE.type, torch.bfloat16):
+            loss = fafm_loss(partial(network, rope_axes=axes), clean, context, noise, sigmas)
+        loss.backward()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        average.lerp_(loss.detach(), max(0.02, 1 / step))  # on the device: nothing waits for it
+        if step % 50 == 0:
+            log.info("step %d loss %.4f (%.0f s)", step, average.item(), time.monotonic() - started)
+        if step % 500 == 0:
+            save_base(model)
+    save_base(model)
+
+
+def save_base(model: nn.Module) -> None:
+    DIT.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}, DIT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=5500)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--stride", type=int, default=1, help="train on every n-th latent frame only")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--clips", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
+    )
+    parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
+    parser.add_argument("--revive", nargs="+", default=[], help="words that the text embedding has lost")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(args.seed)
+    model = WanModel(CONFIG, device=DEVICE)
+    if args.resume:
+        model.load_state_dict(load_checkpoint(DIT))
+        revive(model, args.revive, (*COLORS, *SHAPES))
+    else:
+        nn.init.zeros_(model.head.head.weight)
+        nn.init.zeros_(model.head.head.bias)
+    train(model, args)
+
+
+if __name__ == "__main__":
+    main()

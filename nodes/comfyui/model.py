@@ -1,0 +1,133 @@
+"""Wan files and LoRAs -> a ComfyUI MODEL with our DiT.
+
+ComfyUI loads the file as a native Wan MODEL, with its own detection, quantisation, dtype and offload; our network is
+then built around the loaded layers (``network``) and takes the native one's place.
+"""
+
+import importlib
+import inspect
+from typing import Any
+
+import comfy.model_base
+import comfy.model_sampling
+import comfy.sd
+import comfy.utils
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...pusa_core import Lora
+from ...pusa_core.weights.checkpoints import Checkpoint, check_text_to_video, parse_checkpoint
+from ...pusa_core.weights.files import check_file, check_finite, is_pickled, read_file, shard_paths
+from ...pusa_core.weights.lora import LoraMatch, match_lora
+from ...pusa_core.weights.quantised import FP8, comfy_tensors, dequantise
+from .network import ComfyWanModel, adopt
+
+CHECKED_ELEMENTS = 1 << 20
+"""Tensors up to this size are looked through for NaN; ComfyUI may never hold the large ones as a whole."""
+
+
+def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = False) -> ModelPatcher:
+    """A MODEL with our DiT from a Wan text-to-video file. Raises ``ValueError`` for any other file."""
+    checkpoint = read_wan(path)
+    tensors = host_tensors(checkpoint)
+    known = inspect.signature(comfy.sd.load_diffusion_model_state_dict).parameters
+    arguments = {"disable_dynamic": disable_dynamic} if "disable_dynamic" in known else {}  # older versions lack it
+    model = comfy.sd.load_diffusion_model_state_dict(tensors, model_options=model_options, **arguments)
+    if model is None:
+        raise ValueError(f"ComfyUI does not recognise {path} as a Wan model; download or copy it again")
+    if checkpoint.quantised:
+        keep_full_precision(model.model.diffusion_model, checkpoint.weights)
+    model.model.diffusion_model = adopt(model.model.diffusion_model)
+    model.model.diffusion_model.report = checkpoint.describe()
+    model.cached_patcher_init = (load_wan, (path, model_options))  # how ComfyUI makes a second copy of a MODEL
+    return model
+
+
+def read_wan(path: str) -> Checkpoint:
+    """A checkpoint, or all shards of it, mapped into memory the way that ComfyUI does it."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for shard in shard_paths(path):
+        check_file(shard)
+        try:
+            if is_pickled(shard):  # older versions of ComfyUI run the code in such a file
+                part, header = read_file(shard)
+            else:
+                part, header = comfy.utils.load_torch_file(str(shard), return_metadata=True)
+        except Exception as error:
+            raise ValueError(f"{shard} cannot be read as a weight file ({error}); download or copy it again") from error
+        tensors |= part
+        metadata |= header or {}
+    checkpoint = parse_checkpoint(tensors, metadata, source=path)
+    for name, weight in checkpoint.weights.items():
+        if weight.numel() <= CHECKED_ELEMENTS and weight.is_floating_point():
+            check_finite(weight, name, path)
+    return checkpoint
+
+
+def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, quantised ones as they are, in the spelling that this ComfyUI reads."""
+    mixed = hasattr(comfy.utils, "detect_layer_quantization")  # reads the quantisation of each layer
+    known = importlib.import_module("comfy.quant_ops").QUANT_ALGOS if mixed else ()
+    weights, kept = dict(checkpoint.weights), {}
+    for name, layer in checkpoint.quantised.items():
+        if not layer.is_fp8 and layer.format not in known:
+            raise ValueError(
+                f"{checkpoint.source}: {name} is quantised as {layer.format}, which this version of ComfyUI cannot "
+                f"read; update ComfyUI, or pick an fp8, fp16 or bf16 file"
+            )
+        if layer.is_fp8 and layer.scale is not None and layer.scale.numel() > 1:
+            # ComfyUI's fp8 has one scale for a layer
+            weights[f"{name}.weight"] = dequantise(weights[f"{name}.weight"], layer, name, checkpoint.source)
+        else:
+            kept[name] = layer
+    return comfy_tensors(weights, kept, marker=not mixed)
+
+
+def keep_full_precision(native: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put back what the file has in full precision and an older ComfyUI, which knows no mixture, cast to fp8."""
+    for name, parameter in list(native.named_parameters()):
+        if parameter.dtype in FP8 and name in weights and weights[name].dtype not in FP8:
+            module, _, key = name.rpartition(".")
+            value = weights[name].to(parameter.device)
+            native.get_submodule(module).register_parameter(key, nn.Parameter(value, requires_grad=False))
+
+
+def add_lora(model: ModelPatcher, lora: Lora, strength: float) -> tuple[ModelPatcher, LoraMatch]:
+    """A clone of ``model`` with ``lora`` among its patches, as a LoRA node of ComfyUI would add it.
+
+    Raises ``ValueError`` for a LoRA that does not fit, of which ComfyUI would only write into its log.
+    """
+    shapes = {name: tuple(value.shape) for name, value in model.model.diffusion_model.named_parameters()}
+    match = match_lora(lora, shapes)
+    tensors = Lora(match.layers, diffs=match.diffs).state_dict()
+    patched, _ = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0.0)
+    names = {f"diffusion_model.{name}" for name in (*(f"{layer}.weight" for layer in match.layers), *match.diffs)}
+    if skipped := sorted(names - patched.patches.keys()):
+        raise ValueError(f"ComfyUI does not take the LoRA's update of {skipped[:3]}; update ComfyUI")
+    return patched, match
+
+
+def check_model(model: ModelPatcher, name: str) -> None:
+    """Raise ``ValueError`` unless the MODEL input ``name`` is a plain Wan2.1 / Wan2.2-14B text-to-video model."""
+    network, kind = model.model, type(model.model).__name__
+    fix = "Pusa works with Wan2.1 or Wan2.2-14B text-to-video models: load one with Pusa Load"
+    if network.model_config.unet_config.get("image_model") != "wan2.1":
+        raise ValueError(f"{name} is {kind}, not a Wan model; {fix}")
+    check_text_to_video(dict(network.diffusion_model.named_parameters()), name)
+    if type(network) is not comfy.model_base.WAN21:
+        raise ValueError(f"{name} is {kind}, a Wan model of another kind; {fix}")
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+        raise ValueError(
+            f"{name} has a model sampling that is not a rectified flow; remove the node that set it (ModelSamplingSD3 "
+            f"is fine)"
+        )
+
+
+def check_refreshable(model: ModelPatcher, name: str, refresh: int) -> None:
+    """Raise ``ValueError`` unless the MODEL input ``name`` can leave given frames out of a step."""
+    if not isinstance(model.model.diffusion_model, ComfyWanModel):
+        raise ValueError(
+            f"given_frames_refresh is {refresh}, but {name} was not loaded by Pusa Load, and ComfyUI's own network "
+            f"computes all frames at every step; set it to 1, or load {name} with Pusa Load"
+        )

@@ -1,0 +1,48 @@
+"""The training command in a process of its own, with the VAE and the text encoders of ComfyUI.
+
+``python training_child.py COMFYUI_FOLDER DEVICE ARGUMENT...`` is ``python -m pusa_core.training ARGUMENT...``, except
+that it needs no library which ComfyUI does not have, and reads every file that ComfyUI's own loaders read.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+PACK = Path(__file__).resolve().parents[2]
+NAME = "pusa_pack"  # the folder's own name may be no Python name
+
+
+def import_pack() -> None:
+    """Make this pack importable as ``NAME``, wherever its folder is and whatever its name."""
+    spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    sys.modules[NAME] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def import_encoders(device: str) -> Any:
+    """``training_encoders``, and with it ComfyUI, which takes seconds: only once something must be encoded."""
+    # before anything else: some versions put their own comfy/ on the path, where another module is called utils
+    importlib.import_module("utils.extra_config")
+    from comfy.cli_args import args
+
+    args.cpu = device == "cpu"
+    return importlib.import_module(f"{NAME}.nodes.comfyui.training_encoders")
+
+
+def main() -> int:
+    comfyui, device, *arguments = sys.argv[1:]
+    here = str(Path(__file__).resolve().parent)  # on the path as a script's folder; its files are no modules
+    sys.path[:] = [comfyui, *(folder for folder in sys.path if folder != here)]
+    import_pack()
+    training = importlib.import_module(f"{NAME}.pusa_core.cli.train")
+    return training.main(
+        arguments,
+        load_vae=lambda path, *_: import_encoders(device).TrainingVae(path),
+        load_text_encoder=lambda path, *_: import_encoders(device).text_encoder(path),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

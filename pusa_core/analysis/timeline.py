@@ -1,0 +1,47 @@
+"""A picture of the latent frames of a video: which are given, at which noise level, and the pixel frames they hold."""
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..sampling.keyframes import pixel_frames_of
+
+CELL_WIDTH, CELL_HEIGHT, GAP = 56, 64, 4
+CELLS_PER_ROW = 7
+BACKGROUND, TEXT, QUIET = (24, 26, 30), (245, 245, 245), (150, 155, 165)
+GENERATED, GIVEN = (52, 56, 64), (222, 140, 40)
+
+
+def draw_timeline(levels: Tensor) -> Image.Image:
+    """A cell for each of the noise levels ``[F]``: orange for a frame given as it is, grey for a new one."""
+    frames = len(levels)
+    columns, rows = min(frames, CELLS_PER_ROW), -(-frames // CELLS_PER_ROW)
+    size = (columns * (CELL_WIDTH + GAP) + GAP, rows * (CELL_HEIGHT + GAP) + GAP)
+    image = Image.new("RGB", size, BACKGROUND)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default()
+    for frame, level in enumerate(levels.tolist()):
+        row, column = divmod(frame, CELLS_PER_ROW)
+        left, top = GAP + column * (CELL_WIDTH + GAP), GAP + row * (CELL_HEIGHT + GAP)
+        _draw_cell(draw, font, (left, top), frame, level)
+    return image
+
+
+def _draw_cell(
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    corner: tuple[int, int],
+    frame: int,
+    level: float,
+) -> None:
+    left, top = corner
+    color = tuple(round(given + (new - given) * level) for given, new in zip(GIVEN, GENERATED, strict=True))
+    draw.rounded_rectangle((left, top, left + CELL_WIDTH, top + CELL_HEIGHT), radius=6, fill=color)
+    pixels = pixel_frames_of(frame)
+    span = str(pixels[0]) if len(pixels) == 1 else f"{pixels[0]}-{pixels[-1]}"
+    lines = (
+        (f"{frame}", 6, TEXT),
+        ("new" if level == 1 else "kept" if level == 0 else f"{level:.2f}", 24, TEXT),
+        (span, 44, QUIET if level == 1 else TEXT),
+    )
+    for text, offset, ink in lines:
+        width = draw.textlength(text, font=font)
+        draw.text((left + (CELL_WIDTH - width) / 2, top + offset), text, font=font, fill=ink)

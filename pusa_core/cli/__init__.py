@@ -1,0 +1,1 @@
+"""The command line: flags become frozen options here, and go no further."""

@@ -1,0 +1,44 @@
+"""``python -m pusa_core``: the commands."""
+
+import argparse
+import logging
+import os
+import sys
+
+from ..model.parallel import process_count
+from .analysis import add_attention_map, add_drift
+from .generate import add_generate
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add_command in (add_generate, add_attention_map, add_drift):
+        add_command(commands)
+    return parser
+
+
+def join_negative_positions(arguments: list[str]) -> list[str]:
+    """``--keyframe -1=end.png`` in one piece: argparse takes a value that begins with - for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] in ("--keyframe", "--noise-levels", "--blocks") and argument.startswith("-"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def main(arguments: list[str] | None = None) -> None:
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one talks
+    logging.basicConfig(level=level, format="%(message)s")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["vbench"]:
+        sys.exit("error: vbench is a benchmark now: python -m benchmarks.vbench, from the repository, same options")
+    args = build_parser().parse_args(join_negative_positions(arguments))
+    try:
+        if args.command != "generate" and process_count() > 1:
+            raise ValueError(f"{args.command} works in one process; start it without torchrun")
+        args.run(args)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

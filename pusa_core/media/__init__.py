@@ -1,0 +1,1 @@
+"""Pictures, videos, and what encodes them: the VAE and the text encoders."""

@@ -1,0 +1,62 @@
+"""The Wan2.1 VAE without ComfyUI: diffusers' implementation behind a file in the Wan2.1 layout."""
+
+from os import PathLike
+
+import torch
+from torch import Tensor
+
+from ..weights.checkpoints import read_tensors
+
+
+class WanVae:
+    """Pixels ``[T, H, W, 3]`` in 0..1 <-> normalised latents ``[1, 16, F, H / 8, W / 8]``, ``T = 4 (F - 1) + 1``.
+
+    Needs the ``standalone`` extra (diffusers). The width of the network is read from the file, so the released VAE,
+    its pruned variants and the demo's small one all load.
+    """
+
+    def __init__(self, path: str | PathLike, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+        from diffusers import AutoencoderKLWan
+        from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+        tensors = {name.removeprefix("model."): value for name, value in read_tensors(path).items()}
+        weights = convert_wan_vae_to_diffusers(tensors)
+        if "encoder.conv_in.weight" not in weights or "decoder.conv_out.weight" not in weights:
+            raise ValueError(f"{path} is not a Wan2.1 VAE (first names: {sorted(tensors)[:3]}); use wan_2.1_vae")
+        latent_channels = weights["decoder.conv_in.weight"].shape[1]
+        if latent_channels != 16:
+            raise ValueError(
+                f"{path} is a VAE of {latent_channels} latent channels; Wan2.1 and Wan2.2-14B need 16 (wan_2.1_vae)"
+            )
+        model = AutoencoderKLWan(
+            base_dim=weights["encoder.conv_in.weight"].shape[0],
+            decoder_base_dim=weights["decoder.conv_out.weight"].shape[1],
+        )
+        model.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.mean = torch.tensor(model.config.latents_mean, device=device).view(1, -1, 1, 1, 1)
+        self.std = torch.tensor(model.config.latents_std, device=device).view(1, -1, 1, 1, 1)
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        """``[T, H, W, 3]`` or ``[B, T, H, W, 3]`` in 0..1 -> normalised latents ``[B, 16, F, h, w]``, fp32.
+
+        The mean of the posterior, as in Wan.
+        """
+        if frames.shape[-4] % 4 != 1:
+            raise ValueError(f"{frames.shape[-4]} frames; the VAE encodes 4 n + 1")
+        clips = frames if frames.ndim == 5 else frames[None]
+        video = clips.permute(0, 4, 1, 2, 3).to(self.model.device, self.model.dtype) * 2 - 1
+        return (self.model.encode(video).latent_dist.mean.float() - self.mean) / self.std
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents ``[1, 16, F, h, w]`` -> ``[T, H, W, 3]`` in 0..1, fp32 on the CPU."""
+        return self.decode_batch(latents)[0]
+
+    @torch.no_grad()
+    def decode_batch(self, latents: Tensor) -> Tensor:
+        """Normalised latents ``[B, 16, F, h, w]`` -> ``[B, T, H, W, 3]`` in 0..1, fp32 on the CPU."""
+        raw = latents.to(self.mean) * self.std + self.mean
+        video = self.model.decode(raw.to(self.model.dtype)).sample
+        return (video.float().permute(0, 2, 3, 4, 1).cpu() / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""The Wan diffusion transformer with one timestep per latent frame."""

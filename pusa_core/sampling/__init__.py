@@ -1,0 +1,1 @@
+"""Noise schedule, per-frame Euler sampler, keyframes and tasks."""

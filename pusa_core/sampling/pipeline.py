@@ -1,0 +1,169 @@
+"""Prompt and keyframes -> video, without ComfyUI."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..model.kv_cache import check_refresh
+from .keyframes import Given, check_size, clip_start, latent_length, lead_in
+from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
+from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
+
+EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
+LATENT_CHANNELS = 16
+VAE_STRIDE = 8
+_KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
+
+
+class Vae(Protocol):
+    """Pixels ``[T, H, W, 3]`` in 0..1 <-> normalised latents ``[1, 16, F, H / 8, W / 8]``."""
+
+    def encode(self, frames: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A picture or clip ``frames [T, H, W, 3]`` (0..1) that the video contains at a latent position.
+
+    ``position`` as in :func:`pusa_core.sampling.keyframes.first_latent`; ``noise_level`` 0 keeps it as it is.
+    """
+
+    frames: Tensor
+    position: int = 0
+    noise_level: float = 0.0
+
+
+def parse_keyframe(text: str) -> tuple[int, Path, float]:
+    """Position, file and noise level of ``"POSITION=FILE[:NOISE]"``. Raises ``ValueError`` for any other text."""
+    match = _KEYFRAME.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not POSITION=FILE or POSITION=FILE:NOISE, such as 0=cat.png:0.2')
+    noise = float(match["noise"] or 0)
+    if noise > 1:
+        raise ValueError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
+    return int(match["position"]), Path(match["file"]), noise
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16.
+
+    ``given_frames_refresh``: see :func:`pusa_core.euler_sample`.
+    """
+
+    width: int = 832
+    height: int = 480
+    frames: int = 81
+    steps: int = 10
+    cfg: float = 3.0
+    shift: float = 5.0
+    seed: int = 0
+    given_frames_refresh: int = 1
+
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+        latent_length(self.frames)
+        flow_sigmas(self.steps, self.shift)
+        check_refresh(self.given_frames_refresh)
+
+
+def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings, noise_levels: str = "") -> Given:
+    """Encode keyframes and place them among the frames to be generated.
+
+    ``noise_levels``: what to change of their noise levels, as text (:func:`pusa_core.parse_noise_levels`).
+
+    Raises:
+        ValueError: a keyframe of another size, one that does not fit, two on the same latent frame, or a noise level
+            below 1 for a frame that is not given.
+    """
+    latent_frames = latent_length(settings.frames)
+    size = (1, LATENT_CHANNELS, latent_frames, settings.height // VAE_STRIDE, settings.width // VAE_STRIDE)
+    given = Given(torch.zeros(size), torch.ones(latent_frames))
+    for keyframe in keyframes:
+        length, height, width, _ = keyframe.frames.shape
+        if (width, height) != (settings.width, settings.height):
+            raise ValueError(
+                f"keyframe at {keyframe.position} is {width} x {height}, the video {settings.width} x "
+                f"{settings.height}; resize the keyframe"
+            )
+        start = clip_start(length, keyframe.position, latent_frames)
+        frames, drop = lead_in(keyframe.frames, start, from_end=keyframe.position < 0)
+        given = given.place(vae.encode(frames)[:, :, drop:], start, keyframe.noise_level)
+    return replace(given, noise_levels=changed_levels(given.noise_levels, noise_levels))
+
+
+def changed_levels(levels: Tensor, text: str) -> Tensor:
+    """Noise levels ``[F]``, 1 where nothing is given, with those that ``text`` names in place of the old ones."""
+    changed = levels.clone()
+    for frame, level in named_noise_levels(text, len(levels)).items():
+        if level < 1 and levels[frame] == 1:
+            raise ValueError(
+                f"the noise level of latent frame {frame} is set to {level:g}, but no keyframe is there; give one, or "
+                f"leave its level at 1"
+            )
+        changed[frame] = level
+    return changed
+
+
+def generate_latents(
+    model: nn.Module,
+    given: Given,
+    context: Tensor,
+    negative: Tensor | None,
+    settings: Settings,
+    *,
+    low_noise_model: nn.Module | None = None,
+    callback: StepCallback | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
+
+    Args:
+        model: the DiT, a ``WanModel`` or a module that is called like it; Wan2.2's high-noise expert when
+            ``low_noise_model`` is given too.
+        given: keyframes, see :func:`encode_keyframes`.
+        context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
+        callback: see :func:`pusa_core.sampling.sampler.euler_sample`; steps are counted over both models.
+        device: where to compute; by default where the model's weights are.
+    """
+    weight = next(model.parameters())
+    device = weight.device if device is None else device
+    noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
+    sigmas = flow_sigmas(settings.steps, settings.shift)
+    table = sigma_table(sigmas, given.noise_levels)
+    latents = start_latents(noise, given.latents, table[0]).to(device)
+    switch = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
+    for expert, first, last in ((model, 0, switch), (low_noise_model, switch, settings.steps)):
+        if expert is None or first == last:
+            continue
+        # moved once: to move them at every step would make the host wait for the GPU at every step
+        other = None if negative is None else negative.to(device, weight.dtype)
+        velocity = guided_velocity(_in_dtype_of(expert), context.to(device, weight.dtype), other, settings.cfg)
+        report = None if callback is None else _offset(callback, first)
+        rows = table[first : last + 1]
+        with torch.no_grad():  # not inference_mode: what a model keeps for itself must still be usable in training
+            latents = euler_sample(
+                velocity, latents, rows, callback=report, given_frames_refresh=settings.given_frames_refresh
+            )
+    return latents
+
+
+def _in_dtype_of(model: nn.Module) -> Callable[..., Tensor]:
+    """The model called with latents cast to its own dtype; the velocity comes back in fp32."""
+    dtype = next(model.parameters()).dtype
+
+    def call(latents: Tensor, timestep: Tensor, context: Tensor, **kept: Any) -> Tensor:
+        return model(latents.to(dtype), timestep, context, **kept).float()
+
+    return call
+
+
+def _offset(callback: StepCallback, first: int) -> StepCallback:
+    return lambda step, denoised, latents: callback(first + step, denoised, latents)

@@ -1,0 +1,77 @@
+"""The tasks: where given pictures and clips go in a video of 81 frames, and how much noise they get."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..media.video import read_frames
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place for a picture or clip.
+
+    ``position``: latent frame, as in :func:`~pusa_core.sampling.keyframes.first_latent`. ``length``: pixel frames that
+    are taken of the file. ``last``: its last ones, because what is made goes on from them, rather than its first.
+    """
+
+    title: str
+    position: int
+    length: int = 1
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is given, and at which noise levels (:func:`pusa_core.parse_noise_levels`); 0 where they name nothing."""
+
+    places: tuple[Place, ...] = ()
+    noise_levels: str = ""
+
+
+FIRST, MIDDLE, LAST = Place("First frame", 0), Place("Middle frame", 10), Place("Last frame", -1)
+
+TASKS = {
+    "text_to_video": Task(),
+    "image_to_video": Task((FIRST,)),
+    "start_end": Task((FIRST, LAST)),
+    "start_end_noise": Task((FIRST, LAST), "0:0.3, -1:0.7"),
+    "completion": Task((Place("First frames", 0, 9, last=True), Place("Last frames", -1, 12))),
+    "extension_13": Task((Place("Frames to continue", 0, 13, last=True),)),
+    "extension_41": Task((Place("Frames to continue", 0, 41, last=True),)),
+    "video_to_video": Task((Place("The clip", 0, 81),), "0:0.3, 1-19:1, -1:0.3"),
+    "three_keyframes": Task((FIRST, MIDDLE, LAST)),
+}
+
+
+def read_task(name: str, *files: str) -> list[tuple[Place, Tensor]]:
+    """The places of the task ``name``, and the pixel frames ``[T, H, W, 3]`` that go there, read from ``files``.
+
+    Raises ``ValueError`` when there is no such task, it takes another number of files, or a clip is too short.
+    """
+    if name not in TASKS:
+        raise ValueError(f'there is no task "{name}"; choose one of {", ".join(TASKS)}')
+    places = TASKS[name].places
+    if len(files) != len(places):
+        wanted = ", ".join(place.title.lower() for place in places) or "none"
+        raise ValueError(f"task {name} takes {len(places)} files ({wanted}); {len(files)} are given")
+    read = []
+    for place, file in zip(places, files, strict=True):
+        frames = read_frames(file)
+        if len(frames) < place.length:
+            raise ValueError(
+                f"task {name} takes {place.length} frames for {place.title.lower()}; {file} has {len(frames)}: give a "
+                f"longer clip, or place it with --keyframe"
+            )
+        read.append((place, frames[-place.length :] if place.last else frames[: place.length]))
+    return read
+
+
+def usage() -> str:
+    """The tasks and the files that each takes, one on a line."""
+    names = (" ".join([name, *(_placeholder(place) for place in task.places)]) for name, task in TASKS.items())
+    return "\n".join(names)
+
+
+def _placeholder(place: Place) -> str:
+    return place.title.upper().replace(" ", "_")

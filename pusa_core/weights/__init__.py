@@ -1,0 +1,1 @@
+"""Wan checkpoints and LoRAs: reading, renaming, dequantising, merging."""

@@ -1,0 +1,259 @@
+"""Wan LoRA files -> one form; merge and save."""
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .files import check_finite, read_tensors
+from .tensor_names import layer_name, spelling
+
+log = logging.getLogger(__name__)
+
+PREFIX = "diffusion_model."  # the spelling that ComfyUI and every common tool reads
+MERGE_ELEMENTS = 1 << 20  # of a weight in fp32 at a time
+SIZES = {1536: "1.3B", 3072: "5B", 5120: "14B"}
+"""Released Wan models by width."""
+
+# X.lora_A.weight, X.lora_A.default.weight (the adapter's name inside), X.lora_A
+_AB = re.compile(r"(?P<layer>.+)\.lora_(?P<kind>[AB])(?:\.(?!weight$|bias$)[^.]+)?(?:\.weight)?", re.DOTALL)
+_SUFFIXES = {
+    ".lora_down.weight": "down",
+    ".lora_up.weight": "up",
+    ".lora.down.weight": "down",
+    ".lora.up.weight": "up",
+    ".alpha": "alpha",
+    ".diff": "diff",
+    ".diff_b": "diff_b",
+    ".w_norm": "diff",  # what LyCORIS calls the differences of a norm
+    ".b_norm": "diff_b",
+}
+_FOREIGN = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "dora_scale": "DoRA", "set_weight": "weights"}
+
+
+@dataclass(frozen=True)
+class LoraLayer:
+    """One layer's update ``scale * up @ down``: ``down [rank, in]``, ``up [out, rank]``, more axes for Conv3d."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """``alpha / rank`` where the file has an alpha, otherwise 1."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What a LoRA file holds, by original Wan names.
+
+    ``layers``: low-rank updates by layer (``blocks.0.self_attn.q``). ``diffs``: full differences by parameter
+    (``blocks.0.norm3.bias``), as distillation LoRAs have them. ``unknown``: names of tensors not understood.
+    """
+
+    layers: dict[str, LoraLayer]
+    unknown: tuple[str, ...] = ()
+    diffs: dict[str, Tensor] = field(default_factory=dict)
+    spelling: str = ""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors under the names that ComfyUI's own loaders read."""
+        tensors = {}
+        for name, layer in self.layers.items():
+            tensors[f"{PREFIX}{name}.lora_A.weight"] = layer.down
+            tensors[f"{PREFIX}{name}.lora_B.weight"] = layer.up
+            if layer.alpha is not None:
+                tensors[f"{PREFIX}{name}.alpha"] = torch.tensor(layer.alpha)
+        for name, diff in self.diffs.items():
+            bias = name.endswith(".bias")
+            layer_of = name.removesuffix(".bias").removesuffix(".weight")
+            tensors[f"{PREFIX}{layer_of}.{'diff_b' if bias else 'diff'}"] = diff
+        return tensors
+
+    def describe(self) -> str:
+        """Its parts, ranks, number format and names in words."""
+        ranks = sorted({layer.rank for layer in self.layers.values()})
+        parts = []
+        if ranks:
+            span = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+            alpha = "with alpha" if any(layer.alpha is not None for layer in self.layers.values()) else "no alpha"
+            parts.append(f"{len(self.layers)} layers of rank {span}, {alpha}")
+        if self.diffs:
+            parts.append(f"{len(self.diffs)} full differences")
+        tensors = [*(layer.down for layer in self.layers.values()), *self.diffs.values()]
+        dtype = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in tensors).most_common(1)[0][0]
+        return ", ".join(filter(None, ["LoRA of " + " and ".join(parts), dtype, self.spelling]))
+
+
+@dataclass(frozen=True)
+class LoraMatch:
+    """The part of a LoRA that a model has a place for, and the names of the rest."""
+
+    layers: dict[str, LoraLayer]
+    diffs: dict[str, Tensor]
+    unused: tuple[str, ...]
+
+    def describe(self) -> str:
+        """How many updates match, and the first ones that do not."""
+        matched = len(self.layers) + len(self.diffs)
+        text = f"{matched} of {matched + len(self.unused)} updates matched"
+        return text + (f"; NOT USED: {', '.join(self.unused[:5])}" if self.unused else "")
+
+
+def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
+    """Read LoRA tensors in any supported spelling; ``source`` names them in errors."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    unknown = []
+    for name, tensor in tensors.items():
+        layer, kind = _classify(name, source)
+        if kind is None:
+            unknown.append(name)
+        elif kind in parts.setdefault(layer, {}):
+            raise ValueError(f"{source} names {layer} twice, the second time as {name}; pick a file with one LoRA")
+        else:
+            parts[layer][kind] = tensor
+    layers, diffs = {}, {}
+    for name, part in parts.items():
+        if "down" in part and "up" in part:
+            layers[name] = _layer(name, part, source)
+        elif part.keys() & {"down", "up", "alpha"}:
+            unknown.append(name)
+        if "diff" in part:  # a modulation is a parameter itself, everything else the weight of a layer
+            diffs[name if name.endswith("modulation") else f"{name}.weight"] = part["diff"]
+        if "diff_b" in part:
+            diffs[f"{name}.bias"] = part["diff_b"]
+    if not layers and not diffs:
+        raise ValueError(
+            f"{source} holds no LoRA of a known form (first names: {sorted(tensors)[:5]}); pick a Wan LoRA file"
+        )
+    for name, diff in diffs.items():
+        check_finite(diff, name, source)
+    return Lora(layers, tuple(unknown), diffs, spelling(tensors))
+
+
+def _classify(name: str, source: str) -> tuple[str, str | None]:
+    """The layer that a tensor belongs to, and what it is of the layer; None for what is not known."""
+    if kind := _FOREIGN.get(name.rpartition(".")[2]):
+        raise ValueError(
+            f"{source} holds {kind} ({name}), which is no plain LoRA; add it with ComfyUI's own LoRA loader behind "
+            f"Pusa Load instead"
+        )
+    if match := _AB.fullmatch(name):
+        return layer_name(match["layer"]), "down" if match["kind"] == "A" else "up"
+    for suffix, kind in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return layer_name(name.removesuffix(suffix)), kind
+    return name, None
+
+
+def _layer(name: str, part: Mapping[str, Tensor], source: str) -> LoraLayer:
+    down, up = part["down"], part["up"]
+    if not (down.numel() and up.numel() and min(down.ndim, up.ndim) > 1 and down.shape[0] == up[0].numel()):
+        raise ValueError(
+            f"{source}: layer {name} has factors of shapes {tuple(up.shape)} and {tuple(down.shape)}, "
+            f"which cannot be multiplied; the file is damaged"
+        )
+    for factor in (down, up):
+        check_finite(factor, name, source)
+    alpha = part.get("alpha")
+    if alpha is not None and (alpha.numel() != 1 or not math.isfinite(alpha.item())):
+        raise ValueError(f"{source}: layer {name} has an alpha that is not one finite number; the file is damaged")
+    return LoraLayer(down, up, None if alpha is None else float(alpha))
+
+
+def load_lora(path: str | PathLike) -> Lora:
+    """Load a Wan LoRA file.
+
+    Reads original and diffusers names, bare or behind any known prefix (``diffusion_model.``, ``transformer.``,
+    ``base_model.model.``, ``pipe.dit.`` ...), and names with underscores (``lora_unet_...``, ``lora_unet__...``); the
+    factors as ``lora_A`` / ``lora_B`` with or without an adapter's name, or ``lora_down`` / ``lora_up``, with an
+    optional ``alpha``; full differences (``diff``, ``diff_b``). Ranks may differ from layer to layer.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged or holds no LoRA.
+    """
+    lora = parse_lora(read_tensors(path), str(path))
+    log.info("%s: %s", Path(path).name, lora.describe())
+    return lora
+
+
+def save_lora(lora: Lora, path: str | PathLike, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a LoRA as safetensors under the names that ComfyUI's own loaders read."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in lora.state_dict().items()}
+    save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+
+
+def match_lora(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> LoraMatch:
+    """The updates of ``lora`` that have a parameter among ``shapes`` (parameter name -> shape).
+
+    Warns of those that have none. Raises ``ValueError`` when that is all of them, or one is of another size; the
+    message says what to load instead.
+    """
+    layers = {name: layer for name, layer in lora.layers.items() if f"{name}.weight" in shapes}
+    diffs = {name: diff for name, diff in lora.diffs.items() if name in shapes}
+    if not layers and not diffs:
+        raise ValueError(
+            f"no layer of the LoRA exists in the model (it names {sorted({**lora.layers, **lora.diffs})[:3]}, the "
+            f"model has {sorted(shapes)[:3]}); pick a LoRA made for a Wan text-to-video model"
+        )
+    for name, layer in layers.items():
+        shape = (layer.up.shape[0], *layer.down.shape[1:])
+        if shape != tuple(shapes[f"{name}.weight"]):
+            raise _another_size(name, shape, shapes[f"{name}.weight"])
+    for name, diff in diffs.items():
+        if tuple(diff.shape) != tuple(shapes[name]):
+            raise _another_size(name, diff.shape, shapes[name])
+    unused = tuple(name for name in (*lora.layers, *lora.diffs) if name not in layers and name not in diffs)
+    match = LoraMatch(layers, diffs, unused + lora.unknown)
+    if match.unused:
+        log.warning("LoRA: %s", match.describe())
+    return match
+
+
+def _another_size(name: str, update: tuple[int, ...], weight: tuple[int, ...]) -> ValueError:
+    theirs, ours = (next((SIZES[n] for n in sorted(shape) if n in SIZES), None) for shape in (update, weight))
+    made_for = f"the {theirs} model, this is the {ours} one" if theirs and ours else "a model of another size"
+    sizes = [" x ".join(map(str, shape)) for shape in (update, weight)]
+    return ValueError(
+        f"LoRA layer {name} is for a weight of {sizes[0]}, the model's is {sizes[1]}: the LoRA was made for "
+        f"{made_for}; pick the LoRA of another size that matches (Wan has 1.3B and 14B)"
+    )
+
+
+@torch.no_grad()
+def merge_lora(model: nn.Module, lora: Lora, strength: float = 1.0) -> None:
+    """Add ``strength * scale * up @ down`` and ``strength * diff`` to the weights of ``model``, in place, in fp32.
+
+    Merging twice adds twice. Raises ``ValueError`` when nothing matches or a size differs; then nothing was changed.
+    """
+    parameters = dict(model.named_parameters())
+    match = match_lora(lora, {name: value.shape for name, value in parameters.items()})
+    for name, layer in match.layers.items():
+        _add_product(parameters[f"{name}.weight"], layer, strength * layer.scale)
+    for name, diff in match.diffs.items():
+        weight = parameters[name]
+        weight.copy_(weight.float().add_(diff.to(weight.device, torch.float32), alpha=strength))
+
+
+def _add_product(weight: Tensor, layer: LoraLayer, scale: float) -> None:
+    """``weight += scale * up @ down``, some rows at a time: in fp32 a whole layer of 14B is a quarter of a gigabyte."""
+    up, down = (factor.to(weight.device, torch.float32).flatten(1) for factor in (layer.up, layer.down))
+    flat = weight.view(weight.shape[0], -1)  # a view, not a copy
+    step = max(1, MERGE_ELEMENTS // flat.shape[1])
+    for part, rows in zip(flat.split(step), up.split(step), strict=True):
+        part.copy_(torch.addmm(part.float(), rows, down, alpha=scale))

@@ -1,0 +1,110 @@
+"""Runs ComfyUI's samplers on a flow with a known solution; a script for ComfyUI's own Python, from its folder.
+
+Prints one JSON object: for each sampler that Pusa Patch Model allows, its greatest difference from running in every
+frame alone (``alone``) and from the exact solution after 20 and after 40 steps (``error``); for each other one, the
+message with which it is refused.
+
+The data of the flow are normal with mean ``MEAN`` and standard deviation ``SPREAD``, so velocity and solution have
+closed forms: ``x_sigma = (1 - sigma) MEAN + sqrt((1 - sigma)^2 SPREAD^2 + sigma^2) c`` with a constant ``c``.
+"""
+
+import importlib
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from in_comfyui import load_pack
+from torch import Tensor
+
+LEVELS = torch.tensor([1.0, 0.7, 0.3, 0.05, 0.0], dtype=torch.float64)
+MEAN, SPREAD = 0.8, 0.4
+
+
+def deviation(sigma: Tensor) -> Tensor:
+    return ((1 - sigma) ** 2 * SPREAD**2 + sigma**2).sqrt()
+
+
+def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+    centered = (x - (1 - sigma) * MEAN) / deviation(sigma) ** 2
+    return sigma * centered - MEAN - (1 - sigma) * SPREAD**2 * centered
+
+
+def solution(start: Tensor, sigma: Tensor) -> Tensor:
+    """Where ``start``, at the noise level ``sigma``, ends."""
+    return MEAN + SPREAD * (start - (1 - sigma) * MEAN) / deviation(sigma)
+
+
+class Network:
+    """What a sampler of ComfyUI calls: one sigma in, the clean estimate out."""
+
+    def __init__(self, host: Any, sampling: Any) -> None:
+        self.host = host
+        self.inner_model = SimpleNamespace(model_sampling=sampling)
+        self.inner_model.model_patcher = self.model_patcher = SimpleNamespace(
+            model=self, get_model_object=lambda name: sampling
+        )
+        self.inner_model.inner_model, self.cfg = self.inner_model, 1.0
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
+        def network(x: Tensor, timestep: Tensor, *args: Any) -> Tensor:
+            shape = (1, 1, -1, 1, 1) if timestep.ndim == 2 else (-1, 1, 1, 1, 1)
+            return velocity(x, timestep.view(shape) / 1000)
+
+        options = (model_options or {}).get("transformer_options", {})
+        scaled = self.host.scale_by_noise_level(network, x, 1000 * sigma, None, None, None, options)
+        return x - sigma.view(-1, 1, 1, 1, 1) * scaled
+
+
+def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The sampler on all frames at once, on every frame alone, and the exact solution."""
+    import comfy.model_sampling
+
+    class Sampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    network = Network(host, Sampling())
+    generator = torch.Generator().manual_seed(0)
+    noise, given = (torch.randn(1, 2, 5, 2, 2, dtype=torch.float64, generator=generator) for _ in range(2))
+    u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
+    sigmas = 5 * u / (1 + 4 * u)
+
+    def sample(sampler: Any, sigmas: Tensor, noise: Tensor, given: Tensor) -> Tensor:
+        return sampler.sample(network, sigmas, {"model_options": {}, "seed": 0}, None, noise, given, None, True)
+
+    sampler = samplers.sampler_object(name)
+    together = sample(host.PerFrameSampler(sampler, LEVELS), sigmas, noise.clone(), given)
+    alone = given.clone()
+    for frame in range(len(LEVELS) - 1):
+        part = slice(frame, frame + 1)
+        alone[:, :, part] = sample(sampler, sigmas * LEVELS[frame], noise[:, :, part].clone(), given[:, :, part])
+    level = LEVELS.view(1, 1, -1, 1, 1)
+    exact = solution((1 - level) * given + level * noise, level)
+    exact[:, :, -1] = given[:, :, -1]
+    return together, alone, exact
+
+
+def main() -> None:
+    load_pack()
+    host, samplers = (
+        importlib.import_module("pack.nodes.comfyui.noise_levels"),
+        importlib.import_module("comfy.samplers"),
+    )
+    report: dict[str, Any] = {"allowed": {}, "refused": {}}
+    for name in samplers.SAMPLER_NAMES:
+        try:
+            host.check_sampler(samplers.sampler_object(name))
+        except ValueError as error:
+            report["refused"][name] = str(error)
+            continue
+        runs = [run(host, samplers, name, steps) for steps in (20, 40)]
+        together, alone, _ = runs[0]
+        report["allowed"][name] = {
+            "alone": (together - alone).abs().max().item(),
+            "error": [(together - exact).abs().max().item() for together, _, exact in runs],
+        }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

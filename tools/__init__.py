@@ -1,0 +1,1 @@
+"""Starting and driving a ComfyUI, building the workflow files, the first video."""

@@ -1,0 +1,1 @@
+"""The workflow files, built from one description of each task."""
