@@ -180,7 +180,7 @@ def measure_size(
         "seconds": seconds,
         "memory": memory,
         "parts": workers["limit"].ask("parts", size=size, text=case.text),
-        "kept": workers["pusa"].ask("kept", size=size, text=case.text),
+        "cached": workers["pusa"].ask("cached", size=size, text=case.text),
         "sampler": workers["pusa"].ask("sampler", size=size)["seconds"],
     }
     if spec["device"] == "cuda":

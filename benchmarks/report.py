@@ -63,10 +63,10 @@ def remarks(size: dict[str, Any]) -> list[str]:
     if "reference" in size["memory"]:
         share = size["memory"]["pusa"] / size["memory"]["reference"]
         lines[0] += f" Peak memory is {share:.0%} of that of the public implementation's arithmetic."
-    kept = size["kept"]
+    cached = size["cached"]
     lines[0] += (
-        f" With the keys and values of {kept['frames']} given frames kept, a step takes {kept['ratio']:.1%} of a full "
-        f"one; kept for 5 steps each time, sampling is {5 / (1 + 4 * kept['ratio']):.2f} times faster."
+        f" With a KV cache for {cached['frames']} given frames, a step takes {cached['ratio']:.1%} of a full one; "
+        f"filled anew every 5 steps, sampling is {5 / (1 + 4 * cached['ratio']):.2f} times faster."
     )
     if "backends" in size:
         backends = ", ".join(f"{name} {seconds:.4f} s" for name, seconds in size["backends"].items())

@@ -7,6 +7,7 @@ from typing import Any
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from einops import rearrange
 from torch import Tensor
 
 from ...pusa_core.analysis import AttentionRecorder
@@ -65,7 +66,7 @@ def record_rows(
     recorder: AttentionRecorder, index: int, frames: int, rows: list[int], q: Tensor, k: Tensor, heads: int
 ) -> None:
     """Record ``q, k [B, N, heads * d]``, of which ``rows`` count."""
-    recorder.record(index, *(x[rows].unflatten(-1, (heads, -1)) for x in (q, k)), frames)
+    recorder.record(index, *(rearrange(x[rows], "b n (heads d) -> b n heads d", heads=heads) for x in (q, k)), frames)
 
 
 def hear_block(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 Latent = dict[str, Any]
@@ -43,7 +44,7 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
             f"{name} has a noise_mask of shape {list(mask.shape)}, which is not one noise level for each of its "
             f"{frames} latent frames, [1, 1, {frames}, 1, 1]; {fix}"
         )
-    by_frame = mask.float().cpu().movedim(2, 0).flatten(1)  # [F or 1, everything else]
+    by_frame = rearrange(mask.float().cpu(), "b c f h w -> f (b c h w)")
     levels = by_frame[:, 0]
     if not torch.equal(by_frame, levels[:, None].expand_as(by_frame)):
         raise ValueError(f"{name} has a noise_mask that varies within a frame or over the batch; {fix}")
@@ -55,7 +56,7 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
 
 def with_noise_levels(latent: Latent, samples: Tensor, levels: Tensor) -> Latent:
     """A copy of ``latent`` with other samples and noise levels ``[F]``."""
-    return {**latent, "samples": samples, "noise_mask": levels.view(1, 1, -1, 1, 1)}
+    return {**latent, "samples": samples, "noise_mask": rearrange(levels, "f -> 1 1 f 1 1")}
 
 
 def check_given(samples: Tensor, levels: Tensor, name: str) -> None:

@@ -5,7 +5,7 @@ has loaded them. Everything ComfyUI does to a MODEL (LoRA, offload, attention ba
 goes on working.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,15 +16,27 @@ from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor, nn
 
 from ...pusa_core import WanConfig, WanModel
-from ...pusa_core.model.attention import Attention
-from ...pusa_core.model.kv_cache import GivenFrames, KeptFrames
+from ...pusa_core.model.attention import Attention, Block
+from ...pusa_core.model.axes import rearrange
+from ...pusa_core.model.kv_cache import FrozenFrames, KVCache
 from ...pusa_core.model.rope import Axes
 
-GIVEN_KEY = "pusa_given_frames"
-"""In ``transformer_options``: the :class:`GivenFrames` of a sampling run that does not compute them at every step."""
+CACHES = "pusa_kv_caches"
+"""In ``transformer_options``: the :class:`KVCaches` of a sampling run, or None."""
 
 UNSUPPORTED = ("time_dim_concat", "reference_latent", "context_latents")
 """Arguments of native Wan networks that add tokens; one timestep per latent frame would then hit the wrong tokens."""
+
+
+class KVCaches:
+    """A :class:`KVCache` for each conditioning of a sampling run. Not a dict: ComfyUI copies those in its options."""
+
+    def __init__(self, frames: FrozenFrames) -> None:
+        self._frames = frames
+        self._caches: dict[Hashable, KVCache] = {}
+
+    def of(self, conditioning: Hashable) -> KVCache:
+        return self._caches.setdefault(conditioning, KVCache(self._frames))
 
 
 class ComfyWanModel(WanModel):
@@ -74,16 +86,33 @@ class ComfyWanModel(WanModel):
 
         options = {} if transformer_options is None else transformer_options
         padded = comfy.ldm.common_dit.pad_to_patch_size(x, self.patch_size)
-        velocity = super().forward(
-            padded,
+        cache = kv_cache(options)
+        if cache is None:
+            velocity = self._velocity(options, padded, timestep, context, blocks=self.blocks)
+        else:
+            velocity = cache.velocity(partial(self._velocity, options), self.blocks, padded, timestep, context)
+        return velocity[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]]
+
+    def _velocity(
+        self,
+        options: dict[str, Any],
+        latents: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        *,
+        blocks: Iterable[Block],
+        frame_indices: tuple[int, ...] | None = None,
+    ) -> Tensor:
+        """:meth:`WanModel.forward` with what ``options`` ask for."""
+        return super().forward(
+            latents,
             timestep,
             context,
             attend=attend_with(options),
-            blocks=patched_blocks(self.blocks, options),
+            blocks=patched_blocks(blocks, options),
             rope_axes=rope_axes(options.get("rope_options", {})),
-            kept=kept_frames(options),
+            frame_indices=frame_indices,
         )
-        return velocity[..., : x.shape[-3], : x.shape[-2], : x.shape[-1]]
 
 
 def attend_with(options: dict[str, Any]) -> Attention:
@@ -91,21 +120,22 @@ def attend_with(options: dict[str, Any]) -> Attention:
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = q.shape[2]
-        return optimized_attention(q.flatten(2), k.flatten(2), v.flatten(2), heads=heads, transformer_options=options)
+        q, k, v = (rearrange(x, "b n heads d -> b n (heads d)") for x in (q, k, v))
+        return optimized_attention(q, k, v, heads=heads, transformer_options=options)
 
     return attend
 
 
-def kept_frames(options: dict[str, Any]) -> KeptFrames | None:
-    """What a sampling run keeps of this pass: that of the same prompts, with the same blocks patched.
+def kv_cache(options: dict[str, Any]) -> KVCache | None:
+    """The cache of this call's conditioning: the same prompts, with the same blocks patched.
 
-    With context windows nothing is kept: the given frames have other positions in every window.
+    None with context windows: given frames have other positions in every window.
     """
-    run: GivenFrames | None = options.get(GIVEN_KEY)
-    if run is None or options.get("context_window") is not None:
+    caches: KVCaches | None = options.get(CACHES)
+    if caches is None or options.get("context_window") is not None:
         return None
     patched = options.get("patches_replace", {}).get("dit", {})
-    return run.of_pass((tuple(options.get("uuids", ())), frozenset(patched)))
+    return caches.of((tuple(options.get("uuids", ())), frozenset(patched)))
 
 
 def rope_axes(options: dict[str, float]) -> Axes:
@@ -114,7 +144,7 @@ def rope_axes(options: dict[str, float]) -> Axes:
     return frames, rows, columns
 
 
-def patched_blocks(blocks: Iterable[nn.Module], options: dict[str, Any]) -> list[Callable[..., Tensor]]:
+def patched_blocks(blocks: Iterable[Block], options: dict[str, Any]) -> list[Block]:
     """The blocks, each behind the patch that a node (Skip Layer Guidance, for example) put in its place."""
     patches = options.get("patches_replace", {}).get("dit", {})
     return [
@@ -124,7 +154,7 @@ def patched_blocks(blocks: Iterable[nn.Module], options: dict[str, Any]) -> list
 
 
 def run_patched(
-    block: nn.Module,
+    block: Block,
     patch: Callable[..., dict[str, Any]],
     options: dict[str, Any],
     x: Tensor,
@@ -132,13 +162,12 @@ def run_patched(
     context: Tensor,
     rope: Tensor,
     attend: Attention,
-    self_attend: Attention | None = None,
 ) -> Tensor:
     """A block as ComfyUI's patches of blocks see one: a dictionary in, a dictionary out."""
 
     def original(args: dict[str, Any]) -> dict[str, Any]:
         attend = attend_with(args["transformer_options"])
-        return {"img": block(args["img"], args["vec"], args["txt"], args["pe"], attend, self_attend)}
+        return {"img": block(args["img"], args["vec"], args["txt"], args["pe"], attend)}
 
     args = {"img": x, "txt": context, "vec": time, "pe": rope, "transformer_options": options}
     return patch(args, {"original_block": original})["img"]

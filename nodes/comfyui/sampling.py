@@ -13,13 +13,14 @@ import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
+from einops import rearrange
 from torch import Tensor
 
 from ...pusa_core import euler_sample, start_latents
-from ...pusa_core.model.kv_cache import GivenFrames
+from ...pusa_core.model.kv_cache import FrozenFrames
 from ...pusa_core.sampling.sampler import per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
-from .network import GIVEN_KEY, refuse_extra_tokens
+from .network import CACHES, KVCaches, refuse_extra_tokens
 
 KEY = "pusa_timesteps"
 
@@ -63,7 +64,7 @@ class PusaEuler(comfy.samplers.Sampler):
     """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]``.
 
     ``continues``: the given latents already are at the noise levels of the table's first row; no noise is added.
-    ``refresh``: see ``given_frames_refresh`` of :func:`pusa_core.euler_sample`.
+    ``refresh``: see :class:`pusa_core.model.kv_cache.FrozenFrames`; 1: no cache.
     """
 
     def __init__(self, table: Tensor, continues: bool = False, refresh: int = 1) -> None:
@@ -86,9 +87,12 @@ class PusaEuler(comfy.samplers.Sampler):
         steps = iter(sigmas[:-1])
         frame = preview_frame(self.table)
 
-        def velocity(latents: Tensor, timesteps: Tensor, given: GivenFrames | None = None) -> Tensor:
+        frozen = FrozenFrames.of_table(self.table, self.refresh)
+        caches = None if frozen is None else KVCaches(frozen)
+
+        def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
             options = dict(extra_args["model_options"])
-            own = {KEY: timesteps, GIVEN_KEY: given}
+            own = {KEY: timesteps, CACHES: caches}
             options["transformer_options"] = {**options.get("transformer_options", {}), **own}
             sigma = next(steps).expand(latents.shape[0])
             denoised = model_wrap(latents, sigma, model_options=options, seed=extra_args.get("seed"))
@@ -100,7 +104,7 @@ class PusaEuler(comfy.samplers.Sampler):
                 callback(step, denoised[:, :, frame : frame + 1], latents, len(table) - 1)
 
         start = latent_image if self.continues else start_latents(noise, latent_image, table[0])
-        return euler_sample(velocity, start, table, callback=report, given_frames_refresh=self.refresh)
+        return euler_sample(velocity, start, table, callback=report)
 
 
 def preview_frame(table: Tensor) -> int:
@@ -151,4 +155,4 @@ def sample_frames(
         )
         done += len(sigmas) - 1
     kept = torch.stack([table.amax(0) for _, _, table in stages]).amax(0) == 0
-    return torch.where(kept.view(1, 1, -1, 1, 1).to(latents.device), given.to(latents), latents)
+    return torch.where(rearrange(kept, "f -> 1 1 f 1 1").to(latents.device), given.to(latents), latents)

@@ -8,13 +8,15 @@ Every row sums to 1.
 import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 
 import numpy as np
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
-from ..model.attention import Attention
+from ..model.attention import Attention, Block, hook_self_attention
 from ..model.dit import WanModel
 
 FrameAttention = Callable[[Tensor, Tensor, int], Tensor]
@@ -43,8 +45,8 @@ def frame_attention(q: Tensor, k: Tensor, frames: int, chunk: int = CHUNK) -> Te
         keys = k[:, :, head].float().transpose(1, 2)
         queries = q[:, :, head].float() * width**-0.5
         for part, share in zip(queries.split(rows, 1), shares.split(rows, 1), strict=True):
-            share += torch.softmax(part @ keys, dim=-1).unflatten(-1, (frames, -1)).sum(-1)
-    return shares.unflatten(1, (frames, -1)).mean(2) / heads
+            share += reduce(torch.softmax(part @ keys, dim=-1), "b i (g j) -> b i g", "sum", g=frames)
+    return reduce(shares, "b (f i) g -> b f g", "mean", f=frames) / heads
 
 
 @torch.no_grad()
@@ -55,7 +57,7 @@ def pooled_frame_attention(q: Tensor, k: Tensor, frames: int) -> Tensor:
     tokens look for is averaged away. For comparison only.
     """
     _check_tokens(q.shape[1], frames)
-    queries, keys = (x.float().unflatten(1, (frames, -1)).mean(2) for x in (q, k))  # [B, F, heads, d]
+    queries, keys = (reduce(x.float(), "b (f i) heads d -> b f heads d", "mean", f=frames) for x in (q, k))
     scores = torch.einsum("bfhd,bghd->bhfg", queries, keys) * q.shape[-1] ** -0.5
     return scores.softmax(-1).mean(1)
 
@@ -177,9 +179,9 @@ def _numbers(chosen: Iterable[int], total: int, what: str) -> tuple[int, ...]:
 
 
 class RecordedModel(nn.Module):
-    """A model whose self-attention ``recorder`` hears, in calls with the text embedding ``context`` alone.
+    """A model whose self-attention is recorded, in calls with the text embedding ``context`` alone.
 
-    Guidance calls a model with a negative prompt too, which is not recorded. It is called like the model.
+    Guidance calls the model with the negative prompt too, which is not recorded. Called like the model.
     """
 
     def __init__(self, model: WanModel, recorder: AttentionRecorder, context: Tensor) -> None:
@@ -191,16 +193,11 @@ class RecordedModel(nn.Module):
     def forward(self, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         if not self.recorder.listening or not torch.equal(context, self.context.to(context).expand_as(context)):
             return self.model(latents, timestep, context)
-        heard = set(self.recorder.blocks)
-        blocks = [self._heard(block, i) if i in heard else block for i, block in enumerate(self.model.blocks)]
+        blocks: list[Block] = list(self.model.blocks)
+        for index in self.recorder.blocks:
+            blocks[index] = hook_self_attention(blocks[index], partial(self._record, index, timestep.shape[1]))
         return self.model(latents, timestep, context, blocks=blocks)
 
-    def _heard(self, block: nn.Module, index: int) -> Callable[..., Tensor]:
-        def call(x: Tensor, time: Tensor, context: Tensor, rope: Tensor, attend: Attention) -> Tensor:
-            def attend_and_record(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                self.recorder.record(index, q, k, time.shape[1])
-                return attend(q, k, v)
-
-            return block(x, time, context, rope, attend, attend_and_record)
-
-        return call
+    def _record(self, block: int, frames: int, attend: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        self.recorder.record(block, q, k, frames)
+        return attend(q, k, v)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..media.video import contact_sheet, read_frames, resize_cover, write_video
 from ..model.dit import WanModel
-from ..model.parallel import from_first, in_all_processes, is_first, process_group
+from ..model.parallel import from_first, is_first, parallelise, process_group
 from ..sampling.keyframes import Given, latent_length
 from ..sampling.pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
 from ..sampling.sampler import StepCallback
@@ -138,7 +138,7 @@ class Job:
     device: str
 
     def latents(
-        self, callback: StepCallback | None = None, through: Callable[[WanModel], nn.Module] = in_all_processes
+        self, callback: StepCallback | None = None, through: Callable[[WanModel], nn.Module] = parallelise
     ) -> Tensor:
         """Sample, with a progress bar; ``through`` puts something around each model that is called."""
         with tqdm(total=self.settings.steps, desc="sampling", unit="step", disable=not is_first()) as bar:

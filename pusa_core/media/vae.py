@@ -3,6 +3,7 @@
 from os import PathLike
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..weights.checkpoints import read_tensors
@@ -46,7 +47,7 @@ class WanVae:
         if frames.shape[-4] % 4 != 1:
             raise ValueError(f"{frames.shape[-4]} frames; the VAE encodes 4 n + 1")
         clips = frames if frames.ndim == 5 else frames[None]
-        video = clips.permute(0, 4, 1, 2, 3).to(self.model.device, self.model.dtype) * 2 - 1
+        video = rearrange(clips, "b t h w c -> b c t h w").to(self.model.device, self.model.dtype) * 2 - 1
         return (self.model.encode(video).latent_dist.mean.float() - self.mean) / self.std
 
     @torch.no_grad()
@@ -59,4 +60,4 @@ class WanVae:
         """Normalised latents ``[B, 16, F, h, w]`` -> ``[B, T, H, W, 3]`` in 0..1, fp32 on the CPU."""
         raw = latents.to(self.mean) * self.std + self.mean
         video = self.model.decode(raw.to(self.model.dtype)).sample
-        return (video.float().permute(0, 2, 3, 4, 1).cpu() / 2 + 0.5).clamp(0, 1)
+        return (rearrange(video.float(), "b c t h w -> b t h w c").cpu() / 2 + 0.5).clamp(0, 1)

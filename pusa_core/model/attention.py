@@ -1,9 +1,13 @@
-"""Attention behind one signature, so that a host application can bring its own kernel."""
+"""The attention kernel: one signature, so that a host application can bring its own, and hooks around it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from .axes import rearrange
 
 
 class Attention(Protocol):
@@ -12,7 +16,28 @@ class Attention(Protocol):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor: ...
 
 
+Block = Callable[..., Tensor]
+"""Anything called like :meth:`pusa_core.model.dit.WanBlock.forward`."""
+
+AttentionHook = Callable[[Attention, Tensor, Tensor, Tensor], Tensor]
+"""``hook(attend, q, k, v)``: what runs in place of ``attend(q, k, v)``."""
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """PyTorch's scaled dot-product attention, with whichever backend PyTorch finds best."""
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return out.transpose(1, 2).flatten(2)
+    q, k, v = (rearrange(x, "b n heads d -> b heads n d") for x in (q, k, v))
+    return rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+
+
+def hook_self_attention(block: Block, hook: AttentionHook) -> Block:
+    """``block`` with ``hook`` around its self-attention; the cross-attention is untouched.
+
+    Hooks nest: that of the innermost wrapper sees the queries, keys and values first.
+    """
+
+    def hooked(
+        x: Tensor, time: Tensor, context: Tensor, rope: Tensor, attend: Attention, self_attend: Attention | None = None
+    ) -> Tensor:
+        return block(x, time, context, rope, attend, partial(hook, self_attend or attend))
+
+    return hooked

@@ -1,22 +1,21 @@
 """The Wan diffusion transformer with one timestep per latent frame.
 
-Parameter names and shapes are those of the released Wan2.1 / Wan2.2-14B text-to-video files. The only difference to
-the released network is that a timestep may be a vector: frame ``f`` is modulated by its own ``t_f`` (Pusa, arXiv
-2507.16116, eq. 6). Time is embedded once for each frame, not for each token; to look for frames of equal time would
-make a GPU wait for the host, and there are at most a few dozen.
+Parameter names and shapes are those of the released Wan2.1 / Wan2.2-14B text-to-video files. The one difference from
+the released network: the timestep may be a vector, and frame ``f`` is modulated by its own ``t_f`` (Pusa, arXiv
+2507.16116, eq. 6). Timesteps are embedded per frame, not per token. Equal ones are not merged: there are at most a few
+dozen frames, and finding duplicates would synchronise the GPU with the host.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention, attention
+from .attention import Attention, Block, attention
+from .axes import rearrange
 from .config import WanConfig
 from .elementwise import FeedForward, gated_residual, may_overwrite, modulate, residual
-from .kv_cache import KeptFrames
 from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
@@ -34,7 +33,10 @@ def sinusoidal_embedding(timestep: Tensor, dim: int) -> Tensor:
 
 
 def initial_modulation(count: int, dim: int, factory: dict[str, Any]) -> nn.Parameter:
-    """``count`` learned offsets ``[1, count, dim]``; drawing them without a device would cost PyTorch 75 MB of code."""
+    """``count`` learned offsets ``[1, count, dim]``.
+
+    On the meta device nothing is drawn: PyTorch would import 75 MB of decompositions for it.
+    """
     table = torch.empty(1, count, dim, **factory)
     return nn.Parameter(table if table.is_meta else torch.randn_like(table) / dim**0.5)
 
@@ -53,21 +55,24 @@ class WanAttention(nn.Module):
         self.norm_k = operations.RMSNorm(config.dim, eps=config.eps, **factory)
 
     def forward(self, x: Tensor, source: Tensor | None, rope: Tensor | None, attend: Attention) -> Tensor:
-        """``source``: where keys and values come from; by default ``x``."""
-        source, heads = x if source is None else source, (self.num_heads, -1)
-        q = self.norm_q(self.q(x)).unflatten(-1, heads)
+        """``source``: the tokens that keys and values are computed from; by default ``x``."""
+        source = x if source is None else source
+        q = self._split_heads(self.norm_q(self.q(x)))
         if rope is not None:
             q = apply_rope(q, rope)
-        k = self.norm_k(self.k(source)).unflatten(-1, heads)
+        k = self._split_heads(self.norm_k(self.k(source)))
         if rope is not None:
             k = apply_rope(k, rope)
-        v = self.v(source).unflatten(-1, heads)  # after the others' temporary memory is free again
+        v = self._split_heads(self.v(source))  # last, when the temporaries of q and k are free again
         return self.o(attend(q, k, v))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (heads d) -> b n heads d", heads=self.num_heads)
 
 
 class WanBlock(nn.Module):
     ffn_tokens: int | None = FFN_TOKENS
-    """Tokens, in whole frames, that go through the feed-forward layer at a time without autograd; None: all of them."""
+    """Tokens, in whole frames, that the feed-forward layer takes at a time without autograd; None: all of them."""
 
     def __init__(self, config: WanConfig, *, operations: Operations, **factory: Any) -> None:
         super().__init__()
@@ -95,22 +100,22 @@ class WanBlock(nn.Module):
     ) -> Tensor:
         """``x [B, F * n, D]``; ``time [B, F, 6, D]``; ``context [B, L, D]``; ``rope`` from :func:`rope_table`.
 
-        ``self_attend``: another kernel for the attention among the tokens, which may see more of them than ``x``.
+        ``self_attend``: another kernel for the self-attention (:func:`pusa_core.model.attention.hook_self_attention`).
         """
-        modulation = self.modulation.to(time).unsqueeze(1) + time
+        modulation = rearrange(self.modulation.to(time), "1 six d -> 1 1 six d") + time
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(2)  # each [B, F, D]
-        among = self_attend or attend
-        # no names for what is between: it would stay in memory
-        x = gated_residual(x, self.self_attn(modulate(self.norm1(x), shift1, scale1), None, rope, among), gate1)
+        self_attend = self_attend or attend
+        # intermediate results get no names, which would keep them in memory
+        x = gated_residual(x, self.self_attn(modulate(self.norm1(x), shift1, scale1), None, rope, self_attend), gate1)
         x = residual(x, self.cross_attn(self.norm3(x), context, None, attend))
         if not may_overwrite():
             return gated_residual(x, self.feed_forward(x, shift2, scale2), gate2)
         frames = time.shape[1]
         count = frames if self.ffn_tokens is None else max(1, self.ffn_tokens * frames // x.shape[1])
         for part in (slice(first, first + count) for first in range(0, frames, count)):
-            view = x.unflatten(1, (frames, -1))[:, part]
-            y = self.feed_forward(view.flatten(1, 2), shift2[:, part], scale2[:, part])
-            view.addcmul_(y.view_as(view), gate2[:, part].unsqueeze(2))
+            chunk = x.unflatten(1, (frames, -1))[:, part]  # a view, which an einops pattern would not promise
+            y = self.feed_forward(rearrange(chunk, "b f n d -> b (f n) d"), shift2[:, part], scale2[:, part])
+            chunk.addcmul_(y.view_as(chunk), rearrange(gate2[:, part], "b f d -> b f 1 d"))
         return x
 
     def feed_forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -127,7 +132,8 @@ class WanHead(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """``x [B, F * n, D]``; ``time [B, F, D]`` -> ``[B, F * n, voxels of a patch * out_dim]``."""
-        shift, scale = (self.modulation.to(time).unsqueeze(1) + time.unsqueeze(2)).unbind(2)
+        modulation = rearrange(self.modulation.to(time), "1 two d -> 1 1 two d") + rearrange(time, "b f d -> b f 1 d")
+        shift, scale = modulation.unbind(2)
         return self.head(modulate(self.norm(x), shift, scale))
 
 
@@ -168,11 +174,9 @@ class WanModel(nn.Module):
         context: Tensor,
         *,
         attend: Attention = attention,
-        blocks: Iterable[Callable[..., Tensor]] | None = None,
+        blocks: Iterable[Block] | None = None,
         rope_axes: Axes = PLAIN,
-        frames: tuple[int, ...] | None = None,
-        self_attend: Attention | None = None,
-        kept: KeptFrames | None = None,
+        frame_indices: tuple[int, ...] | None = None,
     ) -> Tensor:
         """Predict the velocity (noise minus clean latents).
 
@@ -180,13 +184,11 @@ class WanModel(nn.Module):
             latents: ``[B, C, F, H, W]``; H and W divisible by the patch size.
             timestep: ``[B]``, or ``[B, F]`` with one value for each latent frame, in 0..1000 (1000 sigma). Equal
                 entries give the bits of the scalar.
-            context: text embedding ``[B, L, text_dim]``; padding positions are zero and take part.
+            context: text embedding ``[B, L, text_dim]``; its zero padding is attended to, as in the released network.
             attend: attention kernel.
-            blocks: what to call in place of the model's blocks, each like :meth:`WanBlock.forward`.
+            blocks: called in place of the model's own, each like :meth:`WanBlock.forward`; for hooks and patches.
             rope_axes: scale and shift of the positions of frames, rows and columns.
-            frames: where the latent frames are in the video; by default at 0, 1, 2, ...
-            self_attend: another kernel for the attention among the tokens.
-            kept: keys and values of given frames; only the other frames are computed in most steps then.
+            frame_indices: latent frame numbers of the frames in ``latents``; by default 0, 1, 2, ...
 
         Returns:
             Velocity like ``latents``.
@@ -195,25 +197,19 @@ class WanModel(nn.Module):
             ValueError: shapes that do not fit, with the values.
         """
         timestep = self._check(latents, timestep, context)
-        blocks = self.blocks if blocks is None else blocks
-        if kept is not None:
-            network = partial(WanModel.forward, self, attend=attend, rope_axes=rope_axes)
-            return kept.velocity(network, blocks, self_attend or attend, latents, timestep, context)
         x = self.embed(latents)  # [B, D, F, h, w]
         grid = (x.shape[2], x.shape[3], x.shape[4])
-        x = x.flatten(2).transpose(1, 2).contiguous()  # [B, F * h * w, D]
+        x = rearrange(x, "b d f h w -> b (f h w) d").contiguous()
         time = self.time_embedding(sinusoidal_embedding(timestep, self.config.freq_dim).to(x.dtype))  # [B, F, D]
-        block_time = self.time_projection(time).unflatten(-1, (6, -1))  # [B, F, 6, D]
+        block_time = rearrange(self.time_projection(time), "b f (six d) -> b f six d", six=6)
         context = self.text_embedding(context)
-        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes, frames)
-        for block in blocks:
-            if self_attend is not None:
-                block = partial(block, self_attend=self_attend)
+        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes, frame_indices)
+        for block in self.blocks if blocks is None else blocks:
             x = block(x, block_time, context, rope, attend)
         return self._unpatchify(self.head(x, time), grid)
 
     def embed(self, latents: Tensor) -> Tensor:
-        """Tokens ``[B, D, F, h, w]`` of latents, in their dtype; a host may hold this layer in another one."""
+        """Tokens ``[B, D, F, h, w]`` of latents, in the dtype of the latents; a host may keep this layer in another."""
         return self.patch_embedding(latents)
 
     def _check(self, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
@@ -242,9 +238,7 @@ class WanModel(nn.Module):
             )
         return timestep
 
-    def _unpatchify(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
-        frames, rows, columns = grid
-        pf, ph, pw = self.config.patch_size
-        x = x.view(x.shape[0], frames, rows, columns, pf, ph, pw, self.config.out_dim)
-        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # [B, C, F, pf, rows, ph, columns, pw]
-        return x.reshape(x.shape[0], self.config.out_dim, frames * pf, rows * ph, columns * pw)
+    def _unpatchify(self, x: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        (frames, rows, columns), (pf, ph, pw) = grid, self.config.patch_size
+        pattern = "b (f h w) (pf ph pw c) -> b c (f pf) (h ph) (w pw)"
+        return rearrange(x, pattern, f=frames, h=rows, w=columns, pf=pf, ph=ph, pw=pw)

@@ -1,14 +1,16 @@
-"""The element-wise arithmetic of the DiT. It is bound by memory: without autograd, results take their operands' place.
+"""Elementwise operations of the DiT. They are memory-bound, so without autograd they work in place.
 
-One modulation vector per latent frame is broadcast over the frame's tokens as a view; it is never repeated for them.
+The modulation vector of a latent frame is broadcast over the frame's tokens as a view, never materialised per token.
 """
 
 import torch
 from torch import Tensor, nn
 
+from .axes import rearrange
+
 
 def may_overwrite() -> bool:
-    """Whether intermediate results may be written over: autograd does not need them, and no compiler sees to it."""
+    """Whether intermediate results may be overwritten: autograd does not need them, and no compiler plans memory."""
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
@@ -21,8 +23,10 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     Without autograd ``x`` is overwritten.
     """
-    frames = x.unflatten(1, (shift.shape[1], -1))  # [B, F, n, D]
-    return torch.addcmul(shift.unsqueeze(2), frames, 1 + scale.unsqueeze(2), out=_out(frames, shift)).flatten(1, 2)
+    by_frame = rearrange(x, "b (f n) d -> b f n d", f=shift.shape[1])
+    shift, scale = (rearrange(vector, "b f d -> b f 1 d") for vector in (shift, scale))
+    modulated = torch.addcmul(shift, by_frame, 1 + scale, out=_out(by_frame, shift))
+    return rearrange(modulated, "b f n d -> b (f n) d")
 
 
 def gated_residual(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
@@ -30,9 +34,9 @@ def gated_residual(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
 
     Without autograd ``update`` is overwritten.
     """
-    frames = (gate.shape[1], -1)
-    x, update = x.unflatten(1, frames), update.unflatten(1, frames)
-    return torch.addcmul(x, update, gate.unsqueeze(2), out=_out(update, x)).flatten(1, 2)
+    x, update = (rearrange(tokens, "b (f n) d -> b f n d", f=gate.shape[1]) for tokens in (x, update))
+    gated = torch.addcmul(x, update, rearrange(gate, "b f d -> b f 1 d"), out=_out(update, x))
+    return rearrange(gated, "b f n d -> b (f n) d")
 
 
 def residual(x: Tensor, update: Tensor) -> Tensor:
@@ -41,7 +45,7 @@ def residual(x: Tensor, update: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Sequential):
-    """Linear, GELU, linear. Without autograd the GELU takes the place of its argument, the largest tensor of all."""
+    """Linear, GELU, linear. Without autograd the GELU is in place: its input is the largest tensor of all."""
 
     def forward(self, x: Tensor) -> Tensor:
         up, activation, down = self

@@ -1,112 +1,111 @@
-"""Given frames whose keys and values are kept from step to step, instead of being computed again at every one.
+"""A KV cache for given frames: their keys and values are reused across sampling steps.
 
-A frame that stays at noise level 0 has the same latents and the same time at every step. What it still takes from the
-other frames changes little; so its keys and values in every block may be kept for some steps, in which only the other
-frames are computed. They attend to all frames as ever. ``benchmarks/demo_model/REFRESH.md`` says what that
-saves and what it costs.
+A frame at noise level 0 has the same latents and the same timestep at every step. Its keys and values still depend on
+the other frames through attention, but change little, so they may be reused for some steps. In those steps only the
+other frames go through the network, and they attend to all. ``benchmarks/demo_model/REFRESH.md`` has the speed-up and
+the error.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from .attention import Attention
-
-Layer = tuple[Tensor, Tensor]  # keys and values of the given frames' tokens, [B, N, heads, d] each
+from .attention import Attention, Block, hook_self_attention
+from .axes import rearrange
 
 
 def check_refresh(every: int) -> None:
-    """Raise ``ValueError`` unless ``every`` is a number of steps, or 0 for never again."""
+    """Raise ``ValueError`` unless ``every`` is a number of steps, or 0 for a cache that is filled only once."""
     if every < 0:
         raise ValueError(f"given_frames_refresh is {every}; give 1 (every step), a number of steps, or 0 (only once)")
 
 
-class GivenFrames:
-    """What one sampling run keeps: which frames are given, and their keys and values in each of the network's passes.
+@dataclass(frozen=True)
+class FrozenFrames:
+    """Which latent frames stay at noise level 0 in a sampling run, which do not, and when the cache is filled anew.
 
-    Args:
-        given, others: latent frames.
-        every: how many steps the keys and values are used for; 0: to the end.
+    ``refresh``: the number of steps for which cached keys and values are used; 0: to the end of the run.
     """
 
-    def __init__(self, given: tuple[int, ...], others: tuple[int, ...], every: int) -> None:
-        self.given, self.others, self.every = given, others, every
-        self.step = 0
-        self._passes: dict[Hashable, KeptFrames] = {}
-        self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
+    frozen: tuple[int, ...]
+    active: tuple[int, ...]
+    refresh: int
 
     @classmethod
-    def of_table(cls, table: Tensor, every: int) -> "GivenFrames | None":
-        """For a table of noise levels ``[steps + 1, F]``; None when there is nothing that could be left out."""
-        check_refresh(every)
-        frozen = (table == 0).all(dim=0).tolist()
-        given = tuple(frame for frame, still in enumerate(frozen) if still)
-        others = tuple(frame for frame, still in enumerate(frozen) if not still)
-        return cls(given, others, every) if every != 1 and given and others else None
+    def of_table(cls, table: Tensor, refresh: int) -> "FrozenFrames | None":
+        """For a sigma table ``[steps + 1, F]``; None where a cache would save nothing.
 
-    def of_pass(self, key: Hashable) -> "KeptFrames":
-        """The keys and values of one of the network's passes in a step, such as those of prompt and negative prompt."""
-        return self._passes.setdefault(key, KeptFrames(self))
-
-    def index(self, frames: tuple[int, ...], device: torch.device) -> Tensor:
-        """``frames`` as an index on ``device``, where it is brought once: to bring it makes the host wait."""
-        if (frames, device) not in self._indices:
-            self._indices[frames, device] = torch.tensor(frames, device=device)
-        return self._indices[frames, device]
+        Raises ``ValueError`` for a negative ``refresh``.
+        """
+        check_refresh(refresh)
+        still = (table == 0).all(dim=0).tolist()
+        frozen = tuple(frame for frame, is_still in enumerate(still) if is_still)
+        active = tuple(frame for frame, is_still in enumerate(still) if not is_still)
+        return cls(frozen, active, refresh) if refresh != 1 and frozen and active else None
 
 
-class KeptFrames:
-    """Keys and values of given frames in every block, of one pass of the network. Empty until its first step."""
+class KVCache:
+    """Keys and values of the frozen frames in every block, for one conditioning of one sampling run.
 
-    def __init__(self, run: GivenFrames) -> None:
-        self.run = run
-        self.step = 0
-        self.layers: dict[int, Layer] = {}
+    Prompt and negative prompt need a cache each. It counts its own calls, one a step.
+    """
 
-    def due(self) -> bool:
-        """Whether this step computes the given frames."""
-        every = self.run.every
-        return not self.layers or (every > 0 and self.run.step - self.step >= every)
+    def __init__(self, frames: FrozenFrames) -> None:
+        self.frames = frames
+        self._calls = 0
+        self._filling = True
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values [B, N, heads, d] by block
+        self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
-    @torch.compiler.disable  # what is kept is new at every step, for which a compiler would compile anew
+    # the state changes at every call: a compiler would guard on it, and compile again; the network may be compiled
+    @torch.compiler.disable
     def velocity(
         self,
         network: Callable[..., Tensor],
-        blocks: Iterable[Callable[..., Tensor]],
-        attend: Attention,
+        blocks: Iterable[Block],
         latents: Tensor,
         timestep: Tensor,
         context: Tensor,
     ) -> Tensor:
-        """What ``network(latents, timestep, context, blocks=..., frames=...)`` predicts, 0 in frames left out.
+        """What the network predicts for ``latents [B, C, F, H, W]`` at ``timestep [B, F]``.
 
-        ``latents [B, C, F, H, W]``, ``timestep [B, F]``; ``attend`` is the attention among the tokens.
+        ``network(latents, timestep, context, blocks=..., frame_indices=...)`` is called like
+        :meth:`pusa_core.model.dit.WanModel.forward`. In steps that use the cache it gets the active frames alone; the
+        velocity of frozen frames is then 0.
         """
-        if self.due():
-            self.layers = {}  # first of all: they are large
-            given = self.run.index(self.run.given, latents.device)
-            keeping = [
-                partial(block, self_attend=partial(self._keep, index, attend, latents.shape[2], given))
-                for index, block in enumerate(blocks)
-            ]
-            self.step = self.run.step
-            return network(latents, timestep, context, blocks=keeping)
-        joining = [partial(block, self_attend=partial(self._join, index, attend)) for index, block in enumerate(blocks)]
-        others = self.run.index(self.run.others, latents.device)
-        chosen = latents.index_select(2, others), timestep.index_select(1, others)
-        velocity = network(*chosen, context, blocks=joining, frames=self.run.others)
+        refresh = self.frames.refresh
+        self._filling = self._calls % refresh == 0 if refresh else self._calls == 0
+        self._calls += 1
+        hooked = [hook_self_attention(block, partial(self._attend, layer)) for layer, block in enumerate(blocks)]
+        if self._filling:
+            self._layers = {}  # freed before the new ones are allocated
+            return network(latents, timestep, context, blocks=hooked)
+        active = self._index(self.frames.active, latents.device)
+        chosen = latents.index_select(2, active), timestep.index_select(1, active)
+        velocity = network(*chosen, context, blocks=hooked, frame_indices=self.frames.active)
         whole = velocity.new_zeros(*velocity.shape[:2], *latents.shape[2:])
-        return whole.index_copy_(2, others, velocity)
+        return whole.index_copy_(2, active, velocity)
 
-    def _keep(
-        self, index: int, attend: Attention, frames: int, given: Tensor, q: Tensor, k: Tensor, v: Tensor
-    ) -> Tensor:
-        keys, values = (x.unflatten(1, (frames, -1)).index_select(1, given).flatten(1, 2) for x in (k, v))
-        self.layers[index] = keys, values
-        return attend(q, k, v)
+    def _attend(self, layer: int, attend: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(q, *self.update(layer, k, v))
 
-    def _join(self, index: int, attend: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys, values = self.layers[index]
-        return attend(q, torch.cat((keys, k), dim=1), torch.cat((values, v), dim=1))
+    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values ``[B, N, heads, d]`` to attend to: these, with the cached ones where frames were left out."""
+        if not self._filling:
+            keys, values = self._layers[layer]
+            return torch.cat((keys, k), dim=1), torch.cat((values, v), dim=1)
+        frames = len(self.frames.frozen) + len(self.frames.active)
+        frozen = self._index(self.frames.frozen, k.device)
+        by_frame = (rearrange(x, "b (f n) heads d -> b f n heads d", f=frames) for x in (k, v))
+        keys, values = (rearrange(x.index_select(1, frozen), "b f n heads d -> b (f n) heads d") for x in by_frame)
+        self._layers[layer] = keys, values
+        return k, v
+
+    def _index(self, frames: tuple[int, ...], device: torch.device) -> Tensor:
+        """``frames`` as an index on ``device``, copied there once: every copy makes the host wait for the device."""
+        if (frames, device) not in self._indices:
+            self._indices[frames, device] = torch.tensor(frames, device=device)
+        return self._indices[frames, device]

@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .axes import rearrange
 from .elementwise import may_overwrite
 
 THETA = 10000.0
@@ -19,42 +20,42 @@ def rope_table(
     grid: tuple[int, int, int],
     device: torch.device,
     axes: Axes = PLAIN,
-    frames: tuple[int, ...] | None = None,
+    frame_indices: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Cosines and sines ``[N, 1, head_dim // 2, 2]`` (fp32) for the tokens of a grid (frames, rows, columns).
 
-    The pairs of a head are split over the axes as in the released Wan models: two sixths of ``head_dim`` for rows, as
-    much for columns, the rest for frames (44 / 42 / 42 of 128). Tables are kept by shape.
+    The rotated pairs of a head are split over the axes as in the released Wan models: a third of ``head_dim`` for rows,
+    a third for columns, the rest for frames (42, 42 and 44 of 128). Tables are cached by their arguments.
 
     Args:
-        axes: a scale and a shift of the positions on each axis.
-        frames: where the grid's frames are in the video; by default at 0, 1, 2, ...
+        axes: scale and shift of the positions on each axis.
+        frame_indices: latent frame numbers of the grid's frames; by default 0, 1, 2, ...
 
     Raises:
         ValueError: an axis is longer than the table.
     """
-    if max(*grid, *(frames or (0,))) >= POSITIONS:
+    if max(*grid, *(frame_indices or (0,))) >= POSITIONS:
         raise ValueError(f"a video of {grid} tokens is too large: at most {POSITIONS - 1} frames, rows and columns")
-    # a compiler does not see through the cache; it gets the steps that lead from a constant to the table
-    return (_expand if torch.compiler.is_compiling() else _kept)(head_dim, grid, device, axes, frames)
+    # a compiler cannot trace the cache; it traces the expansion of a constant table instead
+    return (_expand if torch.compiler.is_compiling() else _cached)(head_dim, grid, device, axes, frame_indices)
 
 
 def _expand(
-    head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes, frames: tuple[int, ...] | None
+    head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes, frame_indices: tuple[int, ...] | None
 ) -> Tensor:
     per_axis = list(_positions(head_dim, device, axes).split(_pairs(head_dim), dim=1))
-    if frames is not None:
-        per_axis[0] = per_axis[0][torch.tensor(frames, device=device)]
+    if frame_indices is not None:
+        per_axis[0] = per_axis[0][torch.tensor(frame_indices, device=device)]
     parts = []
     for axis, length in enumerate(grid):
         shape = [1, 1, 1, -1, 2]
         shape[axis] = length
         parts.append(per_axis[axis][:length].view(shape).expand(*grid, -1, -1))
-    return torch.cat(parts, dim=-2).reshape(-1, 1, head_dim // 2, 2)
+    return rearrange(torch.cat(parts, dim=-2), "f h w pairs cos_sin -> (f h w) 1 pairs cos_sin")
 
 
-# a table kept by an inference run must still be usable in training
-_kept = lru_cache(maxsize=16)(torch.inference_mode(False)(_expand))
+# outside of inference mode: a table cached while sampling must still be usable in training
+_cached = lru_cache(maxsize=16)(torch.inference_mode(False)(_expand))
 
 
 @torch.compiler.assume_constant_result
@@ -65,7 +66,7 @@ def _positions(head_dim: int, device: torch.device, axes: Axes) -> Tensor:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def positions_table(head_dim: int, device: torch.device, axes: Axes) -> Tensor:
-    """Cosines and sines ``[POSITIONS, head_dim // 2, 2]`` (fp32), the axes side by side; angles are made in float64."""
+    """Cosines and sines ``[POSITIONS, head_dim // 2, 2]`` (fp32), the axes side by side, computed in float64."""
     angles = []
     for pairs, (scale, shift) in zip(_pairs(head_dim), axes, strict=True):
         frequencies = THETA ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
@@ -76,7 +77,7 @@ def positions_table(head_dim: int, device: torch.device, axes: Axes) -> Tensor:
 
 
 def _pairs(head_dim: int) -> list[int]:
-    """How many pairs of a head turn with the frame, the row and the column."""
+    """How many pairs of a head are rotated by the frame, the row and the column."""
     spatial = head_dim // 6
     return [head_dim // 2 - 2 * spatial, spatial, spatial]
 
@@ -86,7 +87,7 @@ def apply_rope(x: Tensor, table: Tensor) -> Tensor:
 
     Without autograd ``x`` is overwritten.
     """
-    pairs = x.float().unflatten(-1, (-1, 2))  # fp32 is not copied
+    pairs = x.float().unflatten(-1, (-1, 2))  # a view if x is fp32: written to below
     if may_overwrite() and x.device.type in HAS_COMPLEX:
         # (a + ib)(cos + i sin): the same arithmetic in one pass over memory
         torch.view_as_complex(pairs).mul_(torch.view_as_complex(table))

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..model.kv_cache import check_refresh
+from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
-from .sampler import StepCallback, euler_sample, guided_velocity, start_latents
+from .sampler import StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
 
 EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
@@ -55,7 +56,8 @@ def parse_keyframe(text: str) -> tuple[int, Path, float]:
 class Settings:
     """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16.
 
-    ``given_frames_refresh``: see :func:`pusa_core.euler_sample`.
+    ``given_frames_refresh``: steps for which keys and values of frames at noise level 0 are reused
+    (:mod:`pusa_core.model.kv_cache`); 1: no reuse, 0: computed once.
     """
 
     width: int = 832
@@ -139,28 +141,35 @@ def generate_latents(
     sigmas = flow_sigmas(settings.steps, settings.shift)
     table = sigma_table(sigmas, given.noise_levels)
     latents = start_latents(noise, given.latents, table[0]).to(device)
-    switch = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
-    for expert, first, last in ((model, 0, switch), (low_noise_model, switch, settings.steps)):
+    # moved once: a copy at every step would make the host wait for the GPU at every step
+    prompts = [None if text is None else text.to(device, weight.dtype) for text in (context, negative)]
+    low_from = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
+    for expert, first, last in ((model, 0, low_from), (low_noise_model, low_from, settings.steps)):
         if expert is None or first == last:
             continue
-        # moved once: to move them at every step would make the host wait for the GPU at every step
-        other = None if negative is None else negative.to(device, weight.dtype)
-        velocity = guided_velocity(_in_dtype_of(expert), context.to(device, weight.dtype), other, settings.cfg)
-        report = None if callback is None else _offset(callback, first)
         rows = table[first : last + 1]
-        with torch.no_grad():  # not inference_mode: what a model keeps for itself must still be usable in training
-            latents = euler_sample(
-                velocity, latents, rows, callback=report, given_frames_refresh=settings.given_frames_refresh
-            )
+        frozen = FrozenFrames.of_table(rows, settings.given_frames_refresh)
+        positive, unconditional = (text if text is None else _velocity(expert, text, frozen) for text in prompts)
+        report = None if callback is None else _offset(callback, first)
+        with torch.no_grad():  # not inference_mode: what a model caches must still be usable in training
+            latents = euler_sample(guide(positive, unconditional, settings.cfg), latents, rows, callback=report)
     return latents
+
+
+def _velocity(model: nn.Module, context: Tensor, frozen: FrozenFrames | None) -> VelocityFn:
+    """The model at one prompt, with a KV cache of its own where frames are frozen."""
+    network = _in_dtype_of(model)
+    if frozen is not None:
+        network = partial(KVCache(frozen).velocity, network, model.blocks)
+    return conditioned_velocity(network, context)
 
 
 def _in_dtype_of(model: nn.Module) -> Callable[..., Tensor]:
     """The model called with latents cast to its own dtype; the velocity comes back in fp32."""
     dtype = next(model.parameters()).dtype
 
-    def call(latents: Tensor, timestep: Tensor, context: Tensor, **kept: Any) -> Tensor:
-        return model(latents.to(dtype), timestep, context, **kept).float()
+    def call(latents: Tensor, timestep: Tensor, context: Tensor, **options: Any) -> Tensor:
+        return model(latents.to(dtype), timestep, context, **options).float()
 
     return call
 

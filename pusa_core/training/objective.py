@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..sampling.schedule import TIMESTEPS
@@ -62,9 +63,9 @@ def frame_errors(
     model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
 ) -> Tensor:
     """Mean squared error of the predicted velocity in every frame, ``[B, F]`` fp32; see :func:`fafm_loss`."""
-    sigma = sigmas[:, None, :, None, None].to(latents)
+    sigma = rearrange(sigmas, "b f -> b 1 f 1 1").to(latents)
     velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
-    return (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))
+    return (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))  # [B, F]
 
 
 def fafm_loss(

@@ -11,7 +11,6 @@ from pusa_core import (
     WanModel,
     euler_sample,
     flow_sigmas,
-    guided_velocity,
     merge_lora,
     parse_noise_levels,
     sigma_table,
@@ -21,6 +20,7 @@ from pusa_core.media.demo_text import encode_text
 from pusa_core.sampling.sampler import StepCallback
 from tools.comfy_client import ComfyClient
 
+from ..support.cached import cached_velocity
 from ..support.graphs import LORA, image_to_video
 from ..support.models import CONFIG, random_dit, random_lora
 
@@ -54,8 +54,8 @@ def sample_with_core(
     table = sigma_table(flow_sigmas(steps, 5.0), parse_noise_levels(levels, given.shape[2]))
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
     latents = start_latents(noise, (given - mean) / std, table[0])
-    velocity = guided_velocity(through(model), encode_text(PROMPT), encode_text(""), cfg)
-    return euler_sample(velocity, latents, table, callback=callback, given_frames_refresh=refresh) * std + mean
+    velocity = cached_velocity(through(model), encode_text(PROMPT), encode_text(""), cfg, table, refresh)
+    return euler_sample(velocity, latents, table, callback=callback) * std + mean
 
 
 @pytest.mark.parametrize("cfg", [1.0, 3.0])

@@ -54,7 +54,7 @@ def test_results_are_written_from_what_was_measured(tmp_path):
     memory = {"pusa": 100 << 20, "reference": 400 << 20}
     seconds["reference"] = [1.5, 3.0, 6.0]
     size = {"seconds": seconds, "memory": memory, "errors": {"reference": 1e-6}, "sampler": 0.011}
-    size |= {"parts": {"text": 0.022, "time": 0.0022}, "kept": {"frames": 11, "ratio": 0.5}}
+    size |= {"parts": {"text": 0.022, "time": 0.0022}, "cached": {"frames": 11, "ratio": 0.5}}
     sizes = {name: {**size, "tokens": tokens, "flops": tokens**2} for name, tokens in (("a", 1000), ("b", 3000))}
     found = {"about": {"machine": "a machine", "torch": "2"}, "profile": "cpu", "cases": {CASES["cpu"][0].name: sizes}}
     (tmp_path / "forward-cpu.json").write_text(json.dumps(found))

@@ -142,7 +142,7 @@ def test_frames_can_be_at_other_positions(tiny_model):
     model, latents, context = tiny_model(), torch.randn(1, 16, 2, 4, 10), torch.randn(1, 4, 64)
     arguments = latents, torch.tensor([500.0]), context
     with torch.no_grad():
-        chosen = model(*arguments, frames=(2, 4))
+        chosen = model(*arguments, frame_indices=(2, 4))
         doubled = model(*arguments, rope_axes=((2.0, 2.0), (1.0, 0.0), (1.0, 0.0)))
         assert max_error(chosen, doubled) < 1e-5
         assert max_error(chosen, model(*arguments)) > 1e-3

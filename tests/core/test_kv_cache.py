@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 from pusa_core import euler_sample, flow_sigmas, guided_velocity, sigma_table
-from pusa_core.model.kv_cache import GivenFrames
+from pusa_core.model.kv_cache import FrozenFrames, KVCache
 from tests.conftest import max_error
+from tests.support.cached import cached_velocity
 
 LEVELS = torch.tensor([0.0, 1.0, 0.0, 0.3, 1.0])
 
@@ -23,8 +25,7 @@ def sample(model, inputs, refresh, steps=6, cfg=3.0, levels=LEVELS):
     hook = model.patch_embedding.register_forward_hook(lambda module, args, out: frames.append(out.shape[2]))
     table = sigma_table(flow_sigmas(steps), levels)
     with torch.inference_mode():
-        velocity = guided_velocity(model, context, negative, cfg)
-        out = euler_sample(velocity, latents, table, given_frames_refresh=refresh)
+        out = euler_sample(cached_velocity(model, context, negative, cfg, table, refresh), latents, table)
     hook.remove()
     return out, frames
 
@@ -58,11 +59,10 @@ def test_kept_frames_are_exact_where_nothing_has_changed(tiny_model, inputs):
     """The same latents at the same times: keys and values are what they would be, so the others' velocity is too."""
     latents, context, _ = inputs
     model, timestep = tiny_model(), (1000 * LEVELS).expand(2, -1)
-    run = GivenFrames((0, 2), (1, 3, 4), 3)
+    cache = KVCache(FrozenFrames((0, 2), (1, 3, 4), 3))
+    arguments = latents, timestep, context.expand(2, -1, -1)
     with torch.inference_mode():
-        first, *others = (
-            model(latents, timestep, context.expand(2, -1, -1), kept=run.of_pass(0)) for run.step in range(4)
-        )
+        first, *others = (cache.velocity(model, model.blocks, *arguments) for _ in range(4))
     for velocity in others[:2]:
         assert max_error(velocity[:, :, [1, 3, 4]], first[:, :, [1, 3, 4]]) < 1e-5
         assert not velocity[:, :, [0, 2]].any()
@@ -79,12 +79,17 @@ def test_a_negative_number_is_refused(tiny_model, inputs):
         sample(tiny_model(), inputs, -1)
 
 
-def test_a_compiled_network_can_keep_frames(tiny_model, inputs):
-    model = tiny_model()
-    plain = sample(model, inputs, 2)[0]
-    table = sigma_table(flow_sigmas(6), LEVELS)
+def test_a_compiled_network_shares_its_graphs_between_steps_and_prompts(tiny_model, inputs):
+    """One graph to fill the cache the first time, one to fill it anew, one to use it: however many steps there are."""
+    model, counts = tiny_model(), []
+    for steps in (4, 8):
+        plain = sample(model, inputs, 2, steps)[0]
+        table = sigma_table(flow_sigmas(steps), LEVELS)
+        torch._dynamo.reset()
+        compiled = torch.compile(model, backend=(counter := CompileCounter()), fullgraph=True)
+        with torch.inference_mode():
+            out = euler_sample(cached_velocity(compiled, *inputs[1:], 3.0, table, 2), inputs[0], table)
+        assert max_error(out, plain) < 1e-5
+        counts.append(counter.frame_count)
     torch._dynamo.reset()
-    compiled = torch.compile(model, backend="eager")
-    with torch.inference_mode():
-        out = euler_sample(guided_velocity(compiled, *inputs[1:], 3.0), inputs[0], table, given_frames_refresh=2)
-    assert torch.equal(out, plain)
+    assert counts == [3, 3]

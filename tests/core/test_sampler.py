@@ -15,6 +15,7 @@ from pusa_core import (
     switch_step,
 )
 from tests.conftest import max_error
+from tests.support.cached import cached_velocity
 
 TRAJECTORIES = [
     "traj_t2v_cfg1",
@@ -161,7 +162,7 @@ def test_the_loop_never_waits_for_the_device(callback, refresh):
         model = WanModel(WanConfig(dim=96, ffn_dim=192, num_heads=4, num_layers=2, text_dim=64))
         latents, context = torch.empty(1, 16, 5, 4, 4), torch.empty(1, 3, 64)
     table = sigma_table(flow_sigmas(6), torch.tensor([0.0, 1.0, 0.3, 1.0, 1.0]))
-    network = guided_velocity(model, context, context, 3.0)
+    network = cached_velocity(model, context, context, 3.0, table, refresh)
     waits, own = [], []
     with Recorder() as recorder, torch.inference_mode():
 
@@ -172,7 +173,7 @@ def test_the_loop_never_waits_for_the_device(callback, refresh):
             own.append(recorder.count - before)
             return out
 
-        out = euler_sample(velocity, latents, table, callback=callback, given_frames_refresh=refresh)
+        out = euler_sample(velocity, latents, table, callback=callback)
     assert out.is_meta
     assert waits[2:] == [waits[2]] * 4 and len(recorder.waits) == waits[2] > 0
     assert recorder.count - sum(own) < 6 * 20  # what the loop does around the network

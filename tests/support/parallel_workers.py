@@ -7,9 +7,10 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
-from pusa_core import WanConfig, WanModel, euler_sample, flow_sigmas, guided_velocity, sigma_table
+from pusa_core import WanConfig, WanModel, euler_sample, flow_sigmas, sigma_table
 from pusa_core.model.parallel import SequenceParallel
 from tests.conftest import GOLDENS
+from tests.support.cached import cached_velocity
 
 SIZES = ((3, 6, 8), (3, 6, 10), (3, 10, 6))  # latents; 10 is 5 tokens, which no number of processes divides
 
@@ -24,9 +25,10 @@ def run(model):
             timestep = torch.tensor([[0.0, 300.0, 1000.0], [800.0, 20.0, 500.0]])
             results.append(model(latents, timestep, context))
             results.append(model(latents, timestep, context, rope_axes=((1.0, 0.0), (0.5, 2.0), (2.0, 1.0))))
-            velocity = guided_velocity(model, context[:1], context[1:], 3.0)
             table = sigma_table(flow_sigmas(4), torch.tensor([0.0, 1.0, 0.3]))
-            results += [euler_sample(velocity, latents, table, given_frames_refresh=k) for k in (1, 2)]
+            for refresh in (1, 2):
+                velocity = cached_velocity(model, context[:1], context[1:], 3.0, table, refresh)
+                results.append(euler_sample(velocity, latents, table))
     return results
 
 
