@@ -26,7 +26,7 @@ from pusa_core.training.objective import sample_sigmas
 from pusa_core.training.optimizer import build_optimizer
 from pusa_core.training.report import Silent
 from pusa_core.training.setup import Setup
-from pusa_core.training.stop import StopSwitch
+from pusa_core.training.stop import StopRequest
 
 from .memory import peak_resident_mb
 
@@ -115,7 +115,7 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
         config=config,
         launch=launch,
         report=Silent(),
-        switch=StopSwitch(),
+        stop=StopRequest(),
         identity={},
         data=data,
         batches=batches,

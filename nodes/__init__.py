@@ -1,10 +1,9 @@
 """The ComfyUI nodes. Each is a few lines over ``pusa_core``; ``comfyui/`` alone touches ComfyUI's internals."""
 
-from pathlib import Path
-
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
 
+from ..pusa_core.weights.demo_files import MODELS
 from .attention_map import PusaAttentionMap
 from .demo import PusaDemoClip, PusaDemoDataset, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
@@ -15,13 +14,11 @@ from .patch_model import PusaPatchModel
 from .sampler import PusaSampler
 from .train_lora import PusaTrainLora
 
-DEMO_MODELS = Path(__file__).resolve().parent.parent / "demo" / "models"
-
 
 def add_demo_models() -> None:
     """Show the demo model, which lies in this pack, in ComfyUI's own lists of models."""
     for kind in ("diffusion_models", "loras", "vae"):
-        folder_paths.add_model_folder_path(kind, str(DEMO_MODELS / kind))
+        folder_paths.add_model_folder_path(kind, str(MODELS / kind))
 
 
 class PusaExtension(ComfyExtension):

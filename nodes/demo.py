@@ -9,9 +9,8 @@ from comfy_api.latest import io
 from ..demo.clips import FRAMES, draw_scene
 from ..demo.dataset import write_dataset
 from ..pusa_core.media.video import write_video
+from ..pusa_core.weights.demo_files import VAE
 from .comfyui.demo_encoders import demo_clip, demo_vae
-
-VAE_FILE = "pusa_demo_vae.safetensors"
 
 
 class PusaDemoLoader(io.ComfyNode):
@@ -28,7 +27,7 @@ class PusaDemoLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        return io.NodeOutput(demo_clip(), demo_vae(folder_paths.get_full_path_or_raise("vae", VAE_FILE)))
+        return io.NodeOutput(demo_clip(), demo_vae(folder_paths.get_full_path_or_raise("vae", VAE.name)))
 
 
 class PusaDemoImage(io.ComfyNode):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,17 +43,10 @@ def tiny_model(golden):
 
 @pytest.fixture(scope="session")
 def demo_model():
-    """Build the embedded demo model's base; a fresh copy at each call."""
-    from pusa_core import WanConfig, WanModel, load_checkpoint
-    from pusa_core.weights.demo_files import DIT
+    """Load the embedded demo model's base; a fresh copy at each call."""
+    from pusa_core import load_model
 
-    def build():
-        weights = load_checkpoint(DIT)
-        model = WanModel(WanConfig.from_state_dict(weights))
-        model.load_state_dict(weights)
-        return model.eval().requires_grad_(False)
-
-    return build
+    return partial(load_model, "demo", device="cpu")
 
 
 def max_error(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -22,12 +22,11 @@ from benchmarks.demo_model.report import BASE_VTA, FLOOR, METRICS, report
 from demo.clips import RADII, Scene, draw_scene
 from demo.training.machine import DEVICE
 from demo.training.vae_pool import decode_clips, encode_clips
-from pusa_core import Given, WanConfig, WanModel, euler_sample, flow_sigmas, load_checkpoint, load_lora, merge_lora
+from pusa_core import Given, WanModel, euler_sample, flow_sigmas, load_model
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.video import to_uint8
 from pusa_core.sampling.pipeline import Settings, generate_latents
 from pusa_core.sampling.sampler import VelocityFn, guided_velocity
-from pusa_core.weights.demo_files import DIT, LORA
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +36,9 @@ STEPS, CFG = 10, 3.0
 STRENGTHS = (1.0, 1.4)
 
 
-def load_model(strength: float) -> WanModel:
-    weights = load_checkpoint(DIT)
-    model = WanModel(WanConfig.from_state_dict(weights))
-    model.load_state_dict(weights)
-    if strength:
-        merge_lora(model, load_lora(LORA), strength)
-    return model.to(DEVICE).eval().requires_grad_(False)
+def load_demo(strength: float) -> WanModel:
+    """The demo model with its LoRA at ``strength``."""
+    return load_model("demo", [("demo", strength)] if strength else (), device=DEVICE, dtype=torch.float32)
 
 
 def sample(
@@ -164,7 +159,7 @@ def measure(clips: int) -> dict:
     first = encode_clips(scenes, range(1))
     results["text"], results["image"], shown = {}, {FLOOR: image_scores(reconstructed, scenes)}, {}
     for label, strength in {"base": 0.0, **{f"LoRA {s:g}": s for s in STRENGTHS}}.items():
-        model = load_model(strength)
+        model = load_demo(strength)
         videos = decode(sample(model, scenes, None))
         results["text"][label] = text_scores(videos, scenes)
         shown[f"text_{label}"] = videos

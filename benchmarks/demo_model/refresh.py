@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.demo_model.measure import decode, load_model
+from benchmarks.demo_model.measure import decode, load_demo
 from benchmarks.demo_model.tasks import FIRST_SCENE, SETTINGS, errors, give
 from demo.clips import Scene, draw_scene
 from demo.training.machine import DEVICE, machine
 from pusa_core import WanModel
-from pusa_core.cli.model_files import DEMO_LORA_STRENGTH
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.vae import WanVae
 from pusa_core.sampling.keyframes import Given
 from pusa_core.sampling.pipeline import generate_latents
+from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
 from tools.workflows.tasks import TASKS, Task
 
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    vae, model = WanVae(VAE, DEVICE), load_model(STRENGTH)
+    vae, model = WanVae(VAE, DEVICE), load_demo(STRENGTH)
     scenes = [draw_scene(FIRST_SCENE + index) for index in range(args.clips)]
     everything, given = {}, {}
     for task in TASKS:

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.demo_model.judge import LOST, look
-from benchmarks.demo_model.measure import decode, load_model, picture
+from benchmarks.demo_model.measure import decode, load_demo, picture
 from demo.clips import Scene, draw_scene
 from demo.training.machine import DEVICE, machine
 from pusa_core import Given, WanModel, pixel_frames_of
-from pusa_core.cli.model_files import DEMO_LORA_STRENGTH
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.vae import WanVae
 from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
+from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
 from tools.workflows.tasks import TASKS, Task
 
@@ -75,7 +75,7 @@ def measure(clips: int) -> tuple[dict[tuple[str, str], np.ndarray], list[np.ndar
     rows[ALONE] = (rows["start_end"][0], True)
     results, shown = {}, [scenes[0].render()]
     for label, strength in MODELS.items():
-        model = load_model(strength)
+        model = load_demo(strength)
         for name, (task, end_alone) in rows.items():
             given = [give(vae, task, scene, end_alone) for scene in scenes]
             videos = sample(model, given, scenes)

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from benchmarks.demo_model.measure import decode, load_model, sample, sample_by_replacement
+from benchmarks.demo_model.measure import decode, load_demo, sample, sample_by_replacement
 from benchmarks.study.measures import MEASURES, measure
 from benchmarks.study.plan import Cell, Plan, Training
 from benchmarks.study.store import Arrays, Store
@@ -81,7 +81,7 @@ class Bench:
         return encode_clips(self.scenes, range(1))
 
     def model(self, lora: Training | str | None, strength: float) -> WanModel:
-        model = load_model(0.0)
+        model = load_demo(0.0)
         if lora == "demo":
             merge_lora(model, load_lora(LORA), strength)
         elif isinstance(lora, Training):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.demo_model.measure import load_model
+from benchmarks.demo_model.measure import load_demo
 from benchmarks.study.plan import Training
 from benchmarks.study.store import Arrays, Store
 from demo.clips import draw_scene
@@ -61,7 +61,7 @@ def trained(store: Store, training: Training, snapshots: Iterable[int], training
 def _train(store: Store, training: Training, snapshots: list[int], training_clips: int) -> Arrays:
     latents, contexts = (tensor.to(DEVICE) for tensor in clips(store, training_clips))
     torch.manual_seed(0)
-    model, arrays = load_model(0.0), {}
+    model, arrays = load_demo(0.0), {}
     adapters = attach_lora(model, training.rank)
     factors = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(factors, lr=RATE, weight_decay=0.01)

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +21,28 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from pusa_core.cli.generate import add_sampling_arguments, model_size
-from pusa_core.cli.model_files import (
-    DEMO_CHECKPOINT,
-    add_model_arguments,
-    build_models,
-    check_model_arguments,
+from pusa_core import (
+    Keyframe,
+    Settings,
+    TextEncoder,
+    encode_keyframes,
+    generate_latents,
     load_text_encoder,
     load_vae,
-    read_models,
+    write_video,
 )
-from pusa_core.media.video import read_frames, resize_cover, write_video
+from pusa_core.cli.generate import FPS, build_models
+from pusa_core.cli.options import ModelOptions, SamplingOptions, add_model_flags, add_sampling_flags, options_from
 from pusa_core.model.parallel import process_count
 from pusa_core.sampling.keyframes import latent_length
-from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from pusa_core.sampling.schedule import parse_noise_levels
+from pusa_core.weights.demo_files import DEMO, DIT
+from pusa_core.weights.load import read_model_files
 
 from .suite import SAMPLES, Entry, Video, check_images, choose, read_list
 
 log = logging.getLogger(__name__)
 
-FPS = 16  # of Wan; the package's measure of motion reads it from the file
 _SHARD = re.compile(r"(\d+)/(\d+)")
 
 
@@ -64,31 +66,56 @@ def build_parser() -> argparse.ArgumentParser:
     add("--samples", type=int, default=SAMPLES, help=f"videos for each prompt, at most {SAMPLES} (default {SAMPLES})")
     add("--dimensions", nargs="+", help="only prompts of these dimensions (default: all)")
     add("--shard", type=shard_argument, default=(1, 1), metavar="I/N", help="the Ith of N parts of the prompts")
-    add("--seed", type=int, default=0, help="of the first video (default 0); the others follow")
     add("--negative", default="", help="what to avoid (used when cfg is not 1)")
     add("--noise-levels", default="0:0", help='of the given frame (default "0:0": it stays as it is)')
-    add_sampling_arguments(parser)
-    add_model_arguments(parser)
+    add_sampling_flags(parser)  # --seed is that of the first video; the others follow
+    add_model_flags(parser)
     return parser
 
 
-def run_settings(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SuiteOptions:
+    """``shard``: the Ith of N parts of the prompts."""
+
+    list: Path
+    images: Path
+    out: Path
+    sampling: SamplingOptions
+    model: ModelOptions
+    samples: int = SAMPLES
+    dimensions: tuple[str, ...] | None = None
+    shard: tuple[int, int] = (1, 1)
+    negative: str = ""
+    noise_levels: str = "0:0"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.samples <= SAMPLES:
+            raise ValueError(f"--samples is {self.samples}; the evaluation looks for 1 to {SAMPLES}")
+
+
+def suite_options(args: argparse.Namespace) -> SuiteOptions:
+    sampling, model = options_from(SamplingOptions, args), options_from(ModelOptions, args)
+    return options_from(SuiteOptions, args, sampling=sampling, model=model)
+
+
+def run_settings(options: SuiteOptions, settings: Settings) -> dict[str, Any]:
     """What makes two runs the same, in JSON's types."""
-    files = [args.checkpoint or DEMO_CHECKPOINT, args.checkpoint_low]
-    loras = [[path.name, strength] for path, strength in [*(args.lora or []), *(args.lora_low or [])]]
+    model = options.model
+    files = [model.checkpoint or DIT, model.checkpoint_low]
+    loras = [[Path(path).name, strength] for path, strength in [*(model.lora or ()), *(model.lora_low or ())]]
     return {
-        "list": hashlib.sha256(args.list.read_bytes()).hexdigest(),
-        "checkpoints": [path.name for path in files if path is not None],
-        "loras": loras if args.checkpoint or loras else "the demo model's",
+        "list": hashlib.sha256(options.list.read_bytes()).hexdigest(),
+        "checkpoints": [Path(path).name for path in files if path is not None],
+        "loras": loras if model.checkpoint or loras else "the demo model's",
         "size": [settings.width, settings.height],
         "frames": settings.frames,
         "steps": settings.steps,
         "cfg": settings.cfg,
         "shift": settings.shift,
-        "negative": args.negative,
-        "noise_levels": args.noise_levels,
-        "first_seed": args.seed,
-        "dtype": args.dtype or "default",
+        "negative": options.negative,
+        "noise_levels": options.noise_levels,
+        "first_seed": settings.seed,
+        "dtype": model.dtype or "default",
     }
 
 
@@ -127,8 +154,7 @@ def open_folder(out: Path, wanted: dict[str, Any], entries: list[Entry], first_s
 class Contexts:
     """Text embeddings, without their padding: those of the whole suite fit into memory."""
 
-    def __init__(self, args: argparse.Namespace, prompts: list[str]) -> None:
-        encode = load_text_encoder(args)
+    def __init__(self, encode: TextEncoder, prompts: list[str]) -> None:
         self._stored: dict[str, tuple[Tensor, int]] = {}
         for prompt in tqdm(prompts, desc="prompts", unit="prompt"):
             context = encode(prompt)[0].cpu()
@@ -141,47 +167,45 @@ class Contexts:
         return F.pad(context, (0, 0, 0, length - len(context)))[None]
 
 
-def pending(entries: list[Entry], args: argparse.Namespace, videos: Path) -> Iterator[Video]:
+def pending(entries: list[Entry], options: SuiteOptions, videos: Path) -> Iterator[Video]:
     """The videos of this shard that are not there yet."""
-    part, parts = args.shard
+    part, parts = options.shard
     for entry in entries[part - 1 :: parts]:
-        for sample in range(args.samples):
-            video = Video(entry, sample, args.seed)
+        for sample in range(options.samples):
+            video = Video(entry, sample, options.sampling.seed)
             if not (videos / video.name).exists():
                 yield video
 
 
-def run_vbench(args: argparse.Namespace) -> None:
-    if not 1 <= args.samples <= SAMPLES:
-        raise ValueError(f"--samples is {args.samples}; the evaluation looks for 1 to {SAMPLES}")
-    check_model_arguments(args)
-    suite = read_list(args.list)
-    entries = choose(suite, args.dimensions)
-    width, height = model_size(args)
-    settings = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, args.seed)
-    parse_noise_levels(args.noise_levels, latent_length(args.frames))
-    check_images(entries, args.images, width, height)
-    files = read_models(args)
-    videos = open_folder(args.out, run_settings(args, settings), suite, args.seed)
-    todo = list(pending(entries, args, videos))
-    log.info("shard %d of %d: %d videos to make, into %s", *args.shard, len(todo), videos)
+def run_vbench(options: SuiteOptions) -> None:
+    model, sampling = options.model, options.sampling
+    suite = read_list(options.list)
+    entries = choose(suite, options.dimensions)
+    settings = sampling.settings(sampling.size or model.default_size)
+    parse_noise_levels(options.noise_levels, latent_length(settings.frames))
+    check_images(entries, options.images, settings.width, settings.height)
+    files = [read_model_files(*expert) for expert in model.experts]
+    videos = open_folder(options.out, run_settings(options, settings), suite, settings.seed)
+    todo = list(pending(entries, options, videos))
+    log.info("shard %d of %d: %d videos to make, into %s", *options.shard, len(todo), videos)
     if not todo:
         return
 
-    # the text encoder is gone before the DiT is built
-    contexts = Contexts(args, sorted({args.negative, *(video.entry.prompt for video in todo)}))
-    vae = load_vae(args)
-    model, low = build_models(args, files)
-    negative = contexts[args.negative] if args.cfg != 1 else None
+    encode = load_text_encoder(model.text_encoder or DEMO, device=model.device, dtype=model.torch_dtype)
+    contexts = Contexts(encode, sorted({options.negative, *(video.entry.prompt for video in todo)}))
+    del encode  # as large as the DiT
+    vae = load_vae(model.vae or DEMO, device=model.device)
+    high, low = build_models(files, model, model.device)
+    negative = contexts[options.negative] if settings.cfg != 1 else None
     for video in tqdm(todo, desc="videos", unit="video"):
-        picture = resize_cover(read_frames(args.images / video.entry.image), width, height)
-        seeded = Settings(width, height, args.frames, args.steps, args.cfg, args.shift, video.seed)
-        given = encode_keyframes(vae, [Keyframe(picture)], seeded, args.noise_levels)
+        seeded = replace(settings, seed=video.seed)
+        picture = Keyframe.read(options.images / video.entry.image, seeded)
+        given = encode_keyframes(vae, [picture], seeded, options.noise_levels)
         context = contexts[video.entry.prompt]
-        latents = generate_latents(model, given, context, negative, seeded, low_noise_model=low, device=args.device)
-        partial = args.out / f"shard-{args.shard[0]}-of-{args.shard[1]}.partial"
+        latents = generate_latents(high, given, context, negative, seeded, low_noise_model=low, device=model.device)
+        partial = options.out / f"shard-{options.shard[0]}-of-{options.shard[1]}.partial"
         write_video(vae.decode(latents), partial, FPS)
-        partial.replace(videos / video.name)  # whole or not at all, so that an interrupted run can go on
+        partial.replace(videos / video.name)  # atomic, so that an interrupted run can be resumed
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -190,6 +214,6 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if process_count() > 1:
             raise ValueError("vbench works in one process; start one for each --shard")
-        run_vbench(args)
+        run_vbench(suite_options(args))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

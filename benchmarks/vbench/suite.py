@@ -5,6 +5,7 @@ The ``vbench`` package looks for the videos of a prompt by name, ``<prompt>-<ind
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def read_list(path: Path) -> list[Entry]:
     return entries
 
 
-def choose(entries: list[Entry], dimensions: list[str] | None) -> list[Entry]:
+def choose(entries: list[Entry], dimensions: Sequence[str] | None) -> list[Entry]:
     """The entries of the named dimensions. Raises ``ValueError`` for a dimension that no entry has."""
     known = sorted({dimension for entry in entries for dimension in entry.dimensions})
     for dimension in dimensions or ():

@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from pusa_core.training.launch import best_device
+from pusa_core.model.device import best_device
 
 DEVICE = torch.device(best_device())
 

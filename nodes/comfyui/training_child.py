@@ -39,8 +39,8 @@ def main() -> int:
     training = importlib.import_module(f"{NAME}.pusa_core.cli.train")
     return training.main(
         arguments,
-        load_vae=lambda path, *_: import_encoders(device).TrainingVae(path),
-        load_text_encoder=lambda path, *_: import_encoders(device).text_encoder(path),
+        load_vae=lambda path, **_: import_encoders(device).TrainingVae(path),
+        load_text_encoder=lambda path, **_: import_encoders(device).text_encoder(path),
     )
 
 

@@ -1,12 +1,11 @@
 """ComfyUI's VAE and text encoders as the training command takes them."""
 
-from collections.abc import Callable
-
 import comfy.latent_formats
 import comfy.sd
 import torch
 from torch import Tensor
 
+from ...pusa_core import TextEncoder
 from ...pusa_core.media.umt5 import MAX_TOKENS
 from .demo_encoders import demo_vae
 from .latents import CHANNELS
@@ -30,7 +29,7 @@ class TrainingVae:
         return self._vae.decode(self._format.process_out(latents.float().cpu()))[0].float().cpu()
 
 
-def text_encoder(path: str) -> Callable[[str], Tensor]:
+def text_encoder(path: str) -> TextEncoder:
     """Prompt -> context ``[1, L, 4096]`` fp32, with any umt5 file that ComfyUI's Load CLIP takes."""
     clip = comfy.sd.load_clip(ckpt_paths=[path], clip_type=comfy.sd.CLIPType.WAN)
 

@@ -3,10 +3,10 @@
 import argparse
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import Any
 
 from ..analysis.attention_map import (
     AttentionRecorder,
@@ -17,22 +17,50 @@ from ..analysis.attention_map import (
 )
 from ..analysis.drift import Change, by_block, checkpoint_drift, lora_drift, save_table
 from ..analysis.pictures import draw_attention_maps, draw_drift
-from ..weights.checkpoints import read_checkpoint
+from ..sampling.pipeline import generate_latents
+from ..weights.demo_files import DEMO, DIT, LORA, file_or_demo
 from ..weights.lora import load_lora
-from .generate import add_sampling_arguments, add_video_arguments, check_output, prepared
-from .model_files import (
-    DEMO_CHECKPOINT,
-    DEMO_LORA,
+from .generate import build_models, encode_inputs, progress_bar, read_inputs
+from .options import (
     DEMO_LORA_STRENGTH,
     LORA_STRENGTH,
-    add_model_arguments,
-    check_model_arguments,
-    lora_argument,
+    LoraFile,
+    ModelOptions,
+    SamplingOptions,
+    VideoOptions,
+    add_model_flags,
+    add_sampling_flags,
+    add_video_flags,
+    check_output,
+    options_from,
+    parse_lora,
+    parsed_by,
 )
 
 log = logging.getLogger(__name__)
 
 STEPS, BLOCKS = "0,3,6,9", "-1"  # of the paper's figure
+
+
+def figure_files(out: Path, overwrite: bool, *suffixes: str) -> list[Path]:
+    """The PNG ``out`` and the files beside it. Raises when one exists, or ``out`` is no PNG."""
+    if out.suffix != ".png":
+        raise ValueError(f'--out is "{out}"; it must end in .png')
+    paths = [out, *(out.with_suffix(suffix) for suffix in suffixes)]
+    check_output(paths, overwrite)
+    return paths
+
+
+@dataclass(frozen=True)
+class AttentionMapOptions:
+    out: Path
+    video: VideoOptions
+    sampling: SamplingOptions
+    model: ModelOptions
+    overwrite: bool = False
+    blocks: str = BLOCKS
+    record_steps: str = STEPS
+    pooled: bool = False
 
 
 def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,40 +73,51 @@ def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     add("--out", type=Path, required=True, help="the PNG to write; .csv and .npz with the numbers go beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
     add("--blocks", default=BLOCKS, help=f"from 0; -1 is the last (default {BLOCKS})")
-    add(
-        "--record-steps",
-        default=STEPS,
-        help=f"sampling steps from 0 (default {STEPS}, as in the paper)",
-    )
+    add("--record-steps", default=STEPS, help=f"sampling steps from 0 (default {STEPS}, as in the paper)")
     add("--pooled", action="store_true", help="average queries and keys of a frame before the softmax; not exact")
-    add_video_arguments(parser)
-    add_sampling_arguments(parser)
-    add_model_arguments(parser)
-    parser.set_defaults(run=run_attention_map, given_frames_refresh=1)  # a map shows all frames, so all are computed
+    add_video_flags(parser)
+    add_sampling_flags(parser)
+    add_model_flags(parser)
+    parser.set_defaults(run=lambda args: attention_map(attention_map_options(args)))
 
 
-def output_files(args: argparse.Namespace, *suffixes: str) -> list[Path]:
-    """The PNG and what goes beside it. Raises when one exists, or the PNG is none."""
-    if args.out.suffix != ".png":
-        raise ValueError(f'--out is "{args.out}"; it must end in .png')
-    paths = [args.out, *(args.out.with_suffix(suffix) for suffix in suffixes)]
-    check_output(paths, args.overwrite)
-    return paths
+def attention_map_options(args: argparse.Namespace) -> AttentionMapOptions:
+    video, sampling = options_from(VideoOptions, args), options_from(SamplingOptions, args)
+    model = options_from(ModelOptions, args)
+    return options_from(AttentionMapOptions, args, video=video, sampling=sampling, model=model)
 
 
-def run_attention_map(args: argparse.Namespace) -> None:
-    png, table, npz = output_files(args, ".csv", ".npz")
-    check_model_arguments(args)
-    steps, blocks = parse_numbers(args.record_steps), parse_numbers(args.blocks)
+def attention_map(options: AttentionMapOptions) -> None:
+    """Sample the video, and draw how its latent frames attend to each other."""
+    png, table, npz = figure_files(options.out, options.overwrite, ".csv", ".npz")
+    steps, blocks = parse_numbers(options.record_steps), parse_numbers(options.blocks)
+    device = options.model.device
+    inputs = read_inputs(options.video, options.sampling, options.model)
     recorder = AttentionRecorder(
         steps,
         blocks,
-        total_steps=args.steps,
-        total_blocks=read_checkpoint(args.checkpoint or DEMO_CHECKPOINT).config.num_layers,
-        measure=pooled_frame_attention if args.pooled else frame_attention,
+        total_steps=inputs.settings.steps,
+        total_blocks=inputs.files[0].checkpoint.config.num_layers,
+        measure=pooled_frame_attention if options.pooled else frame_attention,
     )
-    with prepared(args) as job:
-        job.latents(recorder.after_step, through=lambda model: RecordedModel(model, recorder, job.context))
+    encoded = encode_inputs(inputs, options.video, options.model, device)
+    model, low = build_models(inputs.files, options.model, device)
+    with progress_bar(inputs.settings.steps) as report:
+
+        def after_step(*step: Any) -> None:
+            report(*step)
+            recorder.after_step(*step)
+
+        generate_latents(
+            RecordedModel(model, recorder, encoded.context),
+            encoded.given,
+            encoded.context,
+            encoded.negative,
+            inputs.settings,
+            low_noise_model=None if low is None else RecordedModel(low, recorder, encoded.context),
+            callback=after_step,
+            device=device,
+        )
     maps = recorder.result()
     png.parent.mkdir(parents=True, exist_ok=True)
     maps.save(npz, table)
@@ -86,45 +125,60 @@ def run_attention_map(args: argparse.Namespace) -> None:
     log.info("wrote %s, %s and %s\n%s", png, table, npz, maps.describe())
 
 
+@dataclass(frozen=True)
+class DriftOptions:
+    """``other``: a checkpoint to compare with; where it is None, ``lora`` is what changes ``checkpoint``."""
+
+    out: Path
+    overwrite: bool = False
+    checkpoint: str = DEMO
+    other: str | None = None
+    lora: LoraFile = (DEMO, DEMO_LORA_STRENGTH)
+
+
 def add_drift(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("drift", help="which parameters a fine-tuning or a LoRA has moved, and how far")
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the PNG to write; a .csv with the numbers goes beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
-    add("--checkpoint", type=Path, default=DEMO_CHECKPOINT, help="Wan T2V weights (default: the demo model)")
+    add("--checkpoint", default=DEMO, help="Wan T2V weights (default: the demo model)")
     change = parser.add_mutually_exclusive_group()
-    change.add_argument("--other", type=Path, help="the weights to compare them with")
+    change.add_argument("--other", help="the weights to compare them with")
     change.add_argument(
         "--lora",
-        type=lora_argument,
-        default=(DEMO_LORA, DEMO_LORA_STRENGTH),
+        type=parsed_by(parse_lora),
+        default=DriftOptions.lora,
         metavar="FILE[:STRENGTH]",
         help=f"the LoRA that changes them, at strength {LORA_STRENGTH} if left out (default: the demo model's)",
     )
-    parser.set_defaults(run=run_drift)
+    parser.set_defaults(run=lambda args: drift(options_from(DriftOptions, args)))
 
 
-def with_bar(drift: Callable[..., list[Change]]) -> list[Change]:
+def with_bar(measure: Callable[..., list[Change]]) -> list[Change]:
+    from tqdm import tqdm
+
     with tqdm(desc="reading", unit="tensor") as bar:
 
         def report(done: int, total: int) -> None:
             bar.total = total
             bar.update()
 
-        return drift(report=report)
+        return measure(report=report)
 
 
-def run_drift(args: argparse.Namespace) -> None:
-    png, table = output_files(args, ".csv")
-    if args.other is not None:
-        title = f"{args.checkpoint.name} to {args.other.name}"
-        changes = with_bar(partial(checkpoint_drift, args.checkpoint, args.other))
+def drift(options: DriftOptions) -> None:
+    """Draw which parameters have moved, and write the numbers."""
+    png, table = figure_files(options.out, options.overwrite, ".csv")
+    base = file_or_demo(options.checkpoint, DIT)
+    if options.other is not None:
+        title = f"{base.name} to {Path(options.other).name}"
+        changes = with_bar(partial(checkpoint_drift, base, options.other))
     else:
-        file, strength = args.lora
-        title = f"{file.name} at {strength:g} on {args.checkpoint.name}"
-        changes = with_bar(partial(lora_drift, args.checkpoint, load_lora(file), strength))
+        file, strength = file_or_demo(options.lora[0], LORA), options.lora[1]
+        title = f"{file.name} at {strength:g} on {base.name}"
+        changes = with_bar(partial(lora_drift, base, load_lora(file), strength))
     png.parent.mkdir(parents=True, exist_ok=True)
     save_table(changes, table)
-    draw_drift(changes, title, lora=args.other is None).save(png)
+    draw_drift(changes, title, lora=options.other is None).save(png)
     largest = max(by_block(changes), key=lambda entry: entry[1])
     log.info("wrote %s and %s; block %s changed most, by %.2f%%", png, table, largest[0], 100 * largest[1])

@@ -2,49 +2,59 @@
 
 import argparse
 import logging
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
-from tqdm import tqdm
+import torch
+from torch import Tensor
 
+from ..media.text_encoder import load_text_encoder
+from ..media.vae import Vae, load_vae
 from ..media.video import contact_sheet, read_frames, resize_cover, write_video
 from ..model.dit import WanModel
 from ..model.parallel import from_first, is_first, parallelise, process_group
 from ..sampling.keyframes import Given, latent_length
-from ..sampling.pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
+from ..sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from ..sampling.sampler import StepCallback
 from ..sampling.schedule import parse_noise_levels
-from ..sampling.tasks import TASKS, read_task, usage
-from .model_files import (
-    add_model_arguments,
-    build_models,
-    check_model_arguments,
-    load_text_encoder,
-    load_vae,
-    read_models,
+from ..sampling.tasks import TASKS, read_task
+from ..weights.demo_files import DEMO
+from ..weights.load import ModelFiles, read_model_files
+from .options import (
+    ModelOptions,
+    SamplingOptions,
+    VideoOptions,
+    add_model_flags,
+    add_sampling_flags,
+    add_video_flags,
+    check_output,
+    options_from,
 )
 
 log = logging.getLogger(__name__)
 
-_SIZE = re.compile(r"(\d+)x(\d+)")
+FPS = 16  # of Wan
 
 
-def keyframe_argument(text: str) -> tuple[int, Path, float]:
-    try:
-        return parse_keyframe(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+@dataclass(frozen=True)
+class GenerateOptions:
+    out: Path
+    video: VideoOptions
+    sampling: SamplingOptions
+    model: ModelOptions
+    overwrite: bool = False
+    fps: int = FPS
 
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".mp4":
+            raise ValueError(f'--out is "{self.out}"; it must end in .mp4')
+        check_output([self.out, self.sheet], self.overwrite)
 
-def size_argument(text: str) -> tuple[int, int]:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f'"{text}" is not WIDTHxHEIGHT, such as 832x480')
-    return int(match[1]), int(match[2])
+    @property
+    def sheet(self) -> Path:
+        return self.out.with_suffix(".png")
 
 
 def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,7 +62,9 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add = parser.add_argument
     add("--out", type=Path, required=True, help="the MP4 to write; a contact sheet .png is written beside it")
     add("--overwrite", action="store_true", help="replace existing output files")
-    add("--fps", type=int, default=16)
+    add("--fps", type=int, default=FPS)
+    add_video_flags(parser)
+    add_sampling_flags(parser)
     add(
         "--given-frames-refresh",
         type=int,
@@ -61,155 +73,107 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="compute given frames without noise only every so many steps (default 1: every step; 0: only once).\n"
         "Faster where many frames are given, such as extension_41; what it costs: benchmarks/demo_model/REFRESH.md.",
     )
-    add_video_arguments(parser)
-    add_sampling_arguments(parser)
-    add_model_arguments(parser)
-    parser.set_defaults(run=run_generate)
+    add_model_flags(parser)
+    parser.set_defaults(run=lambda args: generate(generate_options(args)))
 
 
-def add_video_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the video is to show: prompts and given frames."""
-    add = parser.add_argument
-    add("--prompt", required=True, help="what the video shows")
-    add("--negative", default="", help="what to avoid (used when cfg is not 1)")
-    given = parser.add_mutually_exclusive_group()
-    given.add_argument(
-        "--task",
-        nargs="+",
-        metavar=("NAME", "FILE"),
-        help="what to make, and the pictures and clips that are given for it:\n" + usage(),
-    )
-    given.add_argument(
-        "--keyframe",
-        type=keyframe_argument,
-        action="append",
-        default=[],
-        metavar="POSITION=FILE[:NOISE]",
-        help="a picture or clip that the video contains; repeatable.\nPOSITION: the latent frame (4 pixel frames each, "
-        "the first 1) where it begins;\nnegative: where it ends, -1 being the last.\n"
-        "NOISE: 0 keeps it as it is (default), 0.2 to 0.7 lets it change with the rest.",
-    )
-    add("--noise-levels", help='of given latent frames, such as "0:0.3, -1:0.7" or a ramp "0-3:0..0.5"')
-    add("--seed", type=int, default=0)
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--size",
-        type=size_argument,
-        help="WIDTHxHEIGHT, divisible by 16 (default: the first keyframe's, or the model's)",
-    )
-    add("--frames", type=int, default=81, help="pixel frames, 4 n + 1 (default 81)")
-    add("--steps", type=int, default=10)
-    add("--cfg", type=float, default=3.0, help="guidance scale (default 3.0); 1 is twice as fast")
-    add("--shift", type=float, default=5.0, help="of the noise schedule (default 5.0)")
-
-
-def model_size(args: argparse.Namespace) -> tuple[int, int]:
-    """Width and height of a video for which nothing else says them."""
-    return args.size or ((64, 64) if args.checkpoint is None else (Settings.width, Settings.height))
-
-
-def read_keyframes(args: argparse.Namespace) -> tuple[list[Keyframe], tuple[int, int]]:
-    """The keyframes in the video's size, and that size."""
-    clips = [(position, read_frames(file), noise) for position, file, noise in args.keyframe]
-    if args.task:
-        clips = [(place.position, frames, 0.0) for place, frames in read_task(*args.task)]
-    if clips and args.size is None:
-        height, width = clips[0][1].shape[1:3]
-    else:
-        width, height = model_size(args)
-    keyframes = [Keyframe(resize_cover(frames, width, height), position, noise) for position, frames, noise in clips]
-    return keyframes, (width, height)
+def generate_options(args: argparse.Namespace) -> GenerateOptions:
+    video, sampling = options_from(VideoOptions, args), options_from(SamplingOptions, args)
+    return options_from(GenerateOptions, args, video=video, sampling=sampling, model=options_from(ModelOptions, args))
 
 
 @dataclass(frozen=True)
-class Job:
-    """A video to make, everything read and encoded. Of several processes, only the first has a ``vae``."""
+class Inputs:
+    """What a video is made from, read and checked; of the models, headers alone."""
 
+    keyframes: list[Keyframe]
     settings: Settings
+    noise_levels: str
+    files: list[ModelFiles]
+
+
+def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOptions) -> Inputs:
+    """Read what the options name. Cheap; whatever can be refused is refused here."""
+    clips = [(position, read_frames(file), noise_level) for position, file, noise_level in video.keyframe]
+    levels = video.noise_levels
+    if video.task:
+        clips = [(place.position, frames, 0.0) for place, frames in read_task(*video.task)]
+        levels = TASKS[video.task[0]].noise_levels if levels is None else levels
+    size = sampling.size or model.default_size
+    if clips and sampling.size is None:
+        height, width = clips[0][1].shape[1:3]
+        size = width, height
+    parse_noise_levels(levels or "", latent_length(sampling.frames))
+    settings = sampling.settings(size)
+    keyframes = [Keyframe(resize_cover(frames, *size), position, level) for position, frames, level in clips]
+    return Inputs(keyframes, settings, levels or "", [read_model_files(*expert) for expert in model.experts])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Keyframes and prompts, encoded. ``negative`` is None without guidance, ``vae`` in every process but the first."""
+
     given: Given
     context: Tensor
     negative: Tensor | None
     vae: Vae | None
-    model: WanModel
-    low: WanModel | None
-    device: str
 
-    def latents(
-        self, callback: StepCallback | None = None, through: Callable[[WanModel], nn.Module] = parallelise
-    ) -> Tensor:
-        """Sample, with a progress bar; ``through`` puts something around each model that is called."""
-        with tqdm(total=self.settings.steps, desc="sampling", unit="step", disable=not is_first()) as bar:
 
-            def report(step: int, denoised: Tensor, latents: Tensor) -> None:
-                bar.update()
-                if callback is not None:
-                    callback(step, denoised, latents)
+def encode_inputs(inputs: Inputs, video: VideoOptions, model: ModelOptions, device: str) -> Encoded:
+    """Encode keyframes and prompts, in the first process for all."""
+    first = is_first()
+    prompts = from_first(encode_prompts(video, model, inputs.settings.cfg, device) if first else None)
+    vae = load_vae(model.vae or DEMO, device=device) if first else None
+    given = None if vae is None else encode_keyframes(vae, inputs.keyframes, inputs.settings, inputs.noise_levels)
+    return Encoded(from_first(given), *prompts, vae)
 
-            return generate_latents(
-                through(self.model),
-                self.given,
-                self.context,
-                self.negative,
-                self.settings,
-                low_noise_model=None if self.low is None else through(self.low),
-                callback=report,
-                device=self.device,
-            )
+
+def encode_prompts(video: VideoOptions, model: ModelOptions, cfg: float, device: str) -> tuple[Tensor, Tensor | None]:
+    """The text encoder is as large as the DiT, and is freed again before the DiT is built."""
+    encode = load_text_encoder(model.text_encoder or DEMO, device=device, dtype=model.torch_dtype)
+    return encode(video.prompt), encode(video.negative) if cfg != 1 else None
+
+
+def build_models(
+    files: list[ModelFiles], model: ModelOptions, device: torch.device | str
+) -> tuple[WanModel, WanModel | None]:
+    """The network, and Wan2.2's low-noise expert where there is one."""
+    models = [each.build(device, model.torch_dtype, offload=model.offload) for each in files]
+    return models[0], models[1] if len(models) > 1 else None
 
 
 @contextmanager
-def prepared(args: argparse.Namespace) -> Iterator[Job]:
-    """Check the arguments, then read and encode what they name; the cheap refusals come first.
+def progress_bar(steps: int) -> Iterator[StepCallback]:
+    """A sampling callback that moves a progress bar, in the first process alone."""
+    from tqdm import tqdm
 
-    The processes that ``torchrun`` started are joined meanwhile.
-    """
-    keyframes, (width, height) = read_keyframes(args)
-    levels = args.noise_levels
-    if levels is None:
-        levels = TASKS[args.task[0]].noise_levels if args.task else ""
-    parse_noise_levels(levels, latent_length(args.frames))
-    settings = Settings(
-        width, height, args.frames, args.steps, args.cfg, args.shift, args.seed, args.given_frames_refresh
-    )
-    files = read_models(args)
-
-    with process_group(args.device) as args.device:
-        # of several processes the first encodes and decodes; the text encoder is as large as the DiT and goes before it
-        first = is_first()
-        prompts = from_first(encode_prompts(args) if first else None)
-        vae = load_vae(args) if first else None
-        given = from_first(encode_keyframes(vae, keyframes, settings, levels) if vae else None)
-        yield Job(settings, given, *prompts, vae, *build_models(args, files), args.device)
+    with tqdm(total=steps, desc="sampling", unit="step", disable=not is_first()) as bar:
+        yield lambda *_: bar.update()
 
 
-def encode_prompts(args: argparse.Namespace) -> tuple[Tensor, Tensor | None]:
-    """Context of the prompt, and of the negative prompt unless guidance is off."""
-    encode = load_text_encoder(args)
-    return encode(args.prompt), encode(args.negative) if args.cfg != 1 else None
+def generate(options: GenerateOptions) -> None:
+    """Make the video and its contact sheet."""
+    inputs = read_inputs(options.video, options.sampling, options.model)
+    with process_group(options.model.device) as device:
+        encoded = encode_inputs(inputs, options.video, options.model, device)
+        model, low = build_models(inputs.files, options.model, device)
+        with progress_bar(inputs.settings.steps) as report:
+            latents = generate_latents(
+                parallelise(model),
+                encoded.given,
+                encoded.context,
+                encoded.negative,
+                inputs.settings,
+                low_noise_model=None if low is None else parallelise(low),
+                callback=report,
+                device=device,
+            )
+        if encoded.vae is not None:
+            write_result(encoded.vae.decode(latents), options)
 
 
-def check_output(paths: list[Path], overwrite: bool) -> None:
-    """Raise when a file to be written is there already."""
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")
-
-
-def run_generate(args: argparse.Namespace) -> None:
-    if args.out.suffix != ".mp4":
-        raise ValueError(f'--out is "{args.out}"; it must end in .mp4')
-    sheet = args.out.with_suffix(".png")
-    check_output([args.out, sheet], args.overwrite)
-    check_model_arguments(args)
-    with prepared(args) as job:
-        latents = job.latents()
-        if job.vae is None:
-            return
-        frames = job.vae.decode(latents)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        write_video(frames, args.out, args.fps)
-        contact_sheet(frames).save(sheet)
-        log.info("wrote %s and %s", args.out, sheet)
+def write_result(frames: Tensor, options: GenerateOptions) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_video(frames, options.out, options.fps)
+    contact_sheet(frames).save(options.sheet)
+    log.info("wrote %s and %s", options.out, options.sheet)

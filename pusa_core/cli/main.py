@@ -9,6 +9,8 @@ from ..model.parallel import process_count
 from .analysis import add_attention_map, add_drift
 from .generate import add_generate
 
+MOVED = {"vbench": "vbench is a benchmark now: python -m benchmarks.vbench, from the repository, with the same options"}
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
@@ -19,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def join_negative_positions(arguments: list[str]) -> list[str]:
-    """``--keyframe -1=end.png`` in one piece: argparse takes a value that begins with - for an option."""
+    """``--keyframe -1=end.png`` as one argument: argparse takes a value that begins with - for an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] in ("--keyframe", "--noise-levels", "--blocks") and argument.startswith("-"):
@@ -30,15 +32,17 @@ def join_negative_positions(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one talks
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # of several processes, one logs
     logging.basicConfig(level=level, format="%(message)s")
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["vbench"]:
-        sys.exit("error: vbench is a benchmark now: python -m benchmarks.vbench, from the repository, same options")
+    if arguments and arguments[0] in MOVED:
+        sys.exit(f"error: {MOVED[arguments[0]]}")
     args = build_parser().parse_args(join_negative_positions(arguments))
     try:
         if args.command != "generate" and process_count() > 1:
             raise ValueError(f"{args.command} works in one process; start it without torchrun")
         args.run(args)
+    except ImportError as error:
+        sys.exit(f'error: {error}; install what works without ComfyUI: pip install "pusa[standalone]"')
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

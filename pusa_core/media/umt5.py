@@ -1,4 +1,4 @@
-"""UMT5-XXL, Wan's text encoder, without ComfyUI (transformers; the ``standalone`` extra)."""
+"""UMT5-XXL, Wan's text encoder, by transformers (the ``standalone`` extra)."""
 
 from os import PathLike
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..weights.checkpoints import read_tensors
+from ..weights.files import read_tensors
 
 MAX_TOKENS = 512
 _TOKENIZER = "spiece_model"  # ComfyUI's umt5 files carry the tokenizer as a tensor of bytes under this name

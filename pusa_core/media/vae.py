@@ -1,12 +1,42 @@
-"""The Wan2.1 VAE without ComfyUI: diffusers' implementation behind a file in the Wan2.1 layout."""
+"""The Wan2.1 VAE without ComfyUI: diffusers' implementation, loaded from a file in the Wan2.1 layout."""
 
 from os import PathLike
+from typing import Protocol
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..weights.checkpoints import read_tensors
+from ..model.device import best_device
+from ..weights.demo_files import VAE as DEMO_VAE
+from ..weights.demo_files import file_or_demo
+from ..weights.files import read_tensors
+
+LATENT_CHANNELS = 16
+STRIDE = 8
+"""Pixels per latent, in height and width."""
+
+
+class Vae(Protocol):
+    """Pixels ``[T, H, W, 3]`` in 0..1 <-> normalised latents ``[1, 16, F, H / 8, W / 8]``, ``T = 4 (F - 1) + 1``."""
+
+    def encode(self, frames: Tensor) -> Tensor: ...
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+def load_vae(path: str | PathLike, *, device: torch.device | str | None = None) -> "WanVae":
+    """Load a Wan2.1 VAE (fp32). Needs the ``standalone`` extra (diffusers).
+
+    Args:
+        path: a file in the Wan2.1 layout, or ``"demo"`` for the demo model's.
+        device: where it computes; by default ``cuda`` or ``mps`` where there is one, else ``cpu``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, or another VAE.
+    """
+    return WanVae(file_or_demo(path, DEMO_VAE), best_device() if device is None else device)
 
 
 class WanVae:
@@ -25,7 +55,7 @@ class WanVae:
         if "encoder.conv_in.weight" not in weights or "decoder.conv_out.weight" not in weights:
             raise ValueError(f"{path} is not a Wan2.1 VAE (first names: {sorted(tensors)[:3]}); use wan_2.1_vae")
         latent_channels = weights["decoder.conv_in.weight"].shape[1]
-        if latent_channels != 16:
+        if latent_channels != LATENT_CHANNELS:
             raise ValueError(
                 f"{path} is a VAE of {latent_channels} latent channels; Wan2.1 and Wan2.2-14B need 16 (wan_2.1_vae)"
             )

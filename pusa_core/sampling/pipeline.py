@@ -1,44 +1,49 @@
-"""Prompt and keyframes -> video, without ComfyUI."""
+"""Keyframes and prompt embeddings -> latents of a video, without ComfyUI."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..media.vae import LATENT_CHANNELS, STRIDE, Vae
+from ..media.video import read_frames, resize_cover
 from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
 from .sampler import StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
 
 EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
-LATENT_CHANNELS = 16
-VAE_STRIDE = 8
 _KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
-
-
-class Vae(Protocol):
-    """Pixels ``[T, H, W, 3]`` in 0..1 <-> normalised latents ``[1, 16, F, H / 8, W / 8]``."""
-
-    def encode(self, frames: Tensor) -> Tensor: ...
-
-    def decode(self, latents: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A picture or clip ``frames [T, H, W, 3]`` (0..1) that the video contains at a latent position.
+    """A picture or clip that the video contains.
 
-    ``position`` as in :func:`pusa_core.sampling.keyframes.first_latent`; ``noise_level`` 0 keeps it as it is.
+    ``frames``: ``[T, H, W, 3]`` in 0..1, of the video's size. ``position``: the latent frame at which it begins, or, if
+    negative, at which it ends, counted from the end (-1 ends the video with it). ``noise_level``: 0 keeps it exactly;
+    up to 1, it is noised to that level and denoised with the rest.
     """
 
     frames: Tensor
     position: int = 0
     noise_level: float = 0.0
+
+    @classmethod
+    def read(
+        cls, path: str | PathLike, settings: "Settings", position: int = 0, noise_level: float = 0.0
+    ) -> "Keyframe":
+        """From a picture or video file, scaled to cover the video's size and centre-cropped.
+
+        Raises ``FileNotFoundError``, or ``ValueError`` for a file that is neither.
+        """
+        return cls(resize_cover(read_frames(path), settings.width, settings.height), position, noise_level)
 
 
 def parse_keyframe(text: str) -> tuple[int, Path, float]:
@@ -54,9 +59,11 @@ def parse_keyframe(text: str) -> tuple[int, Path, float]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Size and sampling. ``frames`` is ``4 n + 1``; ``width`` and ``height`` are divisible by 16.
+    """Size and sampling of a video. Raises ``ValueError`` for values that do not make one.
 
-    ``given_frames_refresh``: steps for which keys and values of frames at noise level 0 are reused
+    ``width``, ``height``: pixels, divisible by 16. ``frames``: pixel frames, ``4 n + 1``. ``steps``, ``shift``: of the
+    noise schedule (:func:`pusa_core.flow_sigmas`). ``cfg``: guidance scale; 1 turns guidance off. ``seed``: of the
+    noise. ``given_frames_refresh``: steps for which keys and values of frames at noise level 0 are reused
     (:mod:`pusa_core.model.kv_cache`); 1: no reuse, 0: computed once.
     """
 
@@ -79,14 +86,15 @@ class Settings:
 def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings, noise_levels: str = "") -> Given:
     """Encode keyframes and place them among the frames to be generated.
 
-    ``noise_levels``: what to change of their noise levels, as text (:func:`pusa_core.parse_noise_levels`).
+    ``noise_levels`` overrides the keyframes' own, as text (:func:`pusa_core.parse_noise_levels`). The result has
+    latents ``[1, 16, F, H / 8, W / 8]`` and noise levels ``[F]``.
 
     Raises:
         ValueError: a keyframe of another size, one that does not fit, two on the same latent frame, or a noise level
             below 1 for a frame that is not given.
     """
     latent_frames = latent_length(settings.frames)
-    size = (1, LATENT_CHANNELS, latent_frames, settings.height // VAE_STRIDE, settings.width // VAE_STRIDE)
+    size = (1, LATENT_CHANNELS, latent_frames, settings.height // STRIDE, settings.width // STRIDE)
     given = Given(torch.zeros(size), torch.ones(latent_frames))
     for keyframe in keyframes:
         length, height, width, _ = keyframe.frames.shape
@@ -142,14 +150,16 @@ def generate_latents(
     table = sigma_table(sigmas, given.noise_levels)
     latents = start_latents(noise, given.latents, table[0]).to(device)
     # moved once: a copy at every step would make the host wait for the GPU at every step
-    prompts = [None if text is None else text.to(device, weight.dtype) for text in (context, negative)]
+    context = context.to(device, weight.dtype)
+    negative = None if negative is None else negative.to(device, weight.dtype)
     low_from = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
     for expert, first, last in ((model, 0, low_from), (low_noise_model, low_from, settings.steps)):
         if expert is None or first == last:
             continue
         rows = table[first : last + 1]
         frozen = FrozenFrames.of_table(rows, settings.given_frames_refresh)
-        positive, unconditional = (text if text is None else _velocity(expert, text, frozen) for text in prompts)
+        positive = _velocity(expert, context, frozen)
+        unconditional = None if negative is None else _velocity(expert, negative, frozen)
         report = None if callback is None else _offset(callback, first)
         with torch.no_grad():  # not inference_mode: what a model caches must still be usable in training
             latents = euler_sample(guide(positive, unconditional, settings.cfg), latents, rows, callback=report)

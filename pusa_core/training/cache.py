@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..sampling.pipeline import Vae
+from ..media.vae import Vae
 from .clips import Clip, Skip, clip_size, nearest_size, read_clip
 from .config import Config, DataOptions
 from .files import SaveError

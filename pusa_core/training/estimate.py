@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
+from ..media.vae import STRIDE
 from ..model.config import WanConfig
 from ..sampling.keyframes import latent_length
-from ..sampling.pipeline import VAE_STRIDE
 from ..weights.checkpoints import expected_shapes
 from .config import DTYPES, Config
 from .network import ModelSource, trained_count
@@ -62,7 +62,7 @@ def _weights_on_device(shape: WanConfig, offloaded: bool) -> int:
 def _tokens(shape: WanConfig, config: Config) -> int:
     width, height = max(config.data.sizes, key=lambda size: size[0] * size[1])
     frames, rows, columns = shape.patch_size
-    area = (width // VAE_STRIDE // columns) * (height // VAE_STRIDE // rows)
+    area = (width // STRIDE // columns) * (height // STRIDE // rows)
     return latent_length(config.data.frames) // frames * area
 
 

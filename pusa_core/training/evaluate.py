@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..media.video import contact_sheet, read_frames, resize_cover, write_video
+from ..media.vae import Vae
+from ..media.video import contact_sheet, write_video
 from ..model.dit import WanModel
 from ..sampling.keyframes import Given
-from ..sampling.pipeline import Keyframe, Settings, Vae, encode_keyframes, generate_latents, parse_keyframe
+from ..sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents, parse_keyframe
 from .adapters import LoraLinear
 from .cache import Cache, Entry
 from .config import Config
@@ -90,9 +91,8 @@ class SampleVideo:
         """The encoded keyframes. Raises ``ValueError`` when they do not fit."""
         keyframes = []
         for text in self.config.output.sample_keyframes:
-            position, path, noise = parse_keyframe(text)
-            frames = resize_cover(read_frames(path), self.settings.width, self.settings.height)
-            keyframes.append(Keyframe(frames, position, noise))
+            position, path, noise_level = parse_keyframe(text)
+            keyframes.append(Keyframe.read(path, self.settings, position, noise_level))
         if not keyframes:
             return encode_keyframes(_NoVae(), (), self.settings)
         return encode_keyframes(self.vae, keyframes, self.settings)

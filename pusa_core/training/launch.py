@@ -9,17 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..model.device import best_device
 from .config import TrainOptions
 
 PATIENCE = timedelta(days=1)  # of processes that wait while the first one encodes clips
 
 SHARD = "zero"  # name of the folder that DeepSpeed makes
-
-
-def best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 class Launch:

@@ -78,7 +78,7 @@ class Trainer:
                 f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}; train "
                 f"with a smaller train.lr (it is {self.options.lr:g}), from the last checkpoint with --resume, or anew"
             )
-        with self.setup.switch.deferred():  # the step counts in whole or not at all
+        with self.setup.stop.deferred():  # the step counts in whole or not at all
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
@@ -94,12 +94,12 @@ class Trainer:
     def after_step(self) -> None:
         """What is due after the last completed step, and was not done before a stop."""
         output = self.config.output
-        if self.launch.any(self.setup.switch.requested):
+        if self.launch.any(self.setup.stop.requested):
             raise Stopped  # all processes at the same step
         if _due(self.step, output.validate_every) and "validation" not in self.row:
             self.validate()
         if self.metrics is not None:
-            with self.setup.switch.deferred():
+            with self.setup.stop.deferred():
                 self.metrics.add(self.row)
         if _due(self.step, output.sample_every):
             self.sample()
@@ -113,11 +113,11 @@ class Trainer:
             yield
             return
         try:
-            with self.setup.switch.deferred():
+            with self.setup.stop.deferred():
                 self.ema.exchange()
             yield
         finally:
-            with self.setup.switch.deferred():
+            with self.setup.stop.deferred():
                 if self.ema.exchanged:  # not where a stop came first
                     self.ema.exchange()
 
@@ -150,7 +150,7 @@ class Trainer:
         try:
             if self.metrics is not None:
                 info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
-                with self.setup.switch.deferred():
+                with self.setup.stop.deferred():
                     path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
                     self.saved_step = self.step
                     self.setup.report("checkpoint", step=self.step, path=str(path.resolve()))

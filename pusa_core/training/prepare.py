@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..media.demo_text import encode_text
-from ..sampling.pipeline import Vae
+from ..media.text_encoder import TextEncoder
+from ..media.vae import Vae
+from ..weights.demo_files import DEMO
 from .cache import Cache, Encoders, Entry, context_name, entry_names, file_identity, fill, hash_of
 from .clips import find_clips
 from .config import Config
@@ -19,10 +20,10 @@ from .report import Report, Silent
 
 log = logging.getLogger(__name__)
 
-DEMO_TEXT = "demo"
-
-LoadVae = Callable[[str, torch.device, torch.dtype], Vae]
-LoadText = Callable[[str, torch.device, torch.dtype], Callable[[str], Tensor]]
+LoadVae = Callable[..., Vae]
+"""``load_vae(path, device=device)``, such as :func:`pusa_core.load_vae`."""
+LoadText = Callable[..., TextEncoder]
+"""``load_text_encoder(path, device=device)``, such as :func:`pusa_core.load_text_encoder`."""
 
 
 class Skipped:
@@ -56,13 +57,12 @@ class Preparation:
     ) -> None:
         self.config = config
         model = config.model
-        text_dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        demo = model.text_encoder == DEMO_TEXT
+        demo = model.text_encoder == DEMO
         self.encoders = Encoders(
-            load_vae=lambda: load_vae(model.vae, device, torch.float32),
-            load_text=lambda: encode_text if demo else load_text(model.text_encoder, device, text_dtype),
+            load_vae=lambda: load_vae(model.vae, device=device),
+            load_text=lambda: encode_text if demo else load_text(model.text_encoder, device=device),
             vae_identity=file_identity(Path(model.vae)),
-            text_identity=DEMO_TEXT if demo else file_identity(Path(model.text_encoder)),
+            text_identity=DEMO if demo else file_identity(Path(model.text_encoder)),
         )
         self._report = report
         self._skip = Skipped(report)

@@ -19,7 +19,7 @@ from .network import ModelSource, TrainedWan, build_network, trainable
 from .optimizer import Ema, build_optimizer
 from .prepare import Data, Preparation
 from .report import Report
-from .stop import StopSwitch
+from .stop import StopRequest
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Setup:
     config: Config
     launch: Launch
     report: Report
-    switch: StopSwitch
+    stop: StopRequest
     identity: Mapping[str, Any]
     data: Data
     batches: ReadAhead
@@ -99,7 +99,7 @@ def build_setup(
     identity: Mapping[str, Any],
     launch: Launch,
     report: Report,
-    switch: StopSwitch,
+    stop: StopRequest,
 ) -> Setup:
     """Load the network, and check that the keyframes of samples fit before it."""
     options = config.train
@@ -122,7 +122,7 @@ def build_setup(
         config,
         launch,
         report,
-        switch,
+        stop,
         identity,
         data,
         ReadAhead(batches),

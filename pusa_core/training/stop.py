@@ -1,4 +1,4 @@
-"""Stopping a run from outside: by Ctrl-C, a signal, or the closing of standard input."""
+"""Graceful shutdown: on Ctrl-C, a signal, or the end of standard input."""
 
 import _thread
 import contextlib
@@ -15,12 +15,12 @@ class Stopped(BaseException):
     """The run was asked to stop. Not an ``Exception``, so that no library takes it for an error of its own."""
 
 
-class StopSwitch:
+class StopRequest:
     """Turns a signal into :class:`Stopped`, raised at once, but only after :meth:`allow` and never within
     :meth:`deferred`.
 
-    Python handles a signal when the main thread next runs Python code. Where a backward pass runs in a thread of its
-    own, the exception is raised when it next enters a module.
+    Python runs signal handlers in the main thread, between bytecodes. While a backward pass runs in a thread of
+    autograd's, the exception is raised at its next module call.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class StopSwitch:
 
     @contextlib.contextmanager
     def listening(self, *, on_stdin_close: bool) -> Iterator[None]:
-        """Listen to SIGINT and SIGTERM, and to the closing of standard input if wanted."""
+        """Handle SIGINT and SIGTERM, and the end of standard input if asked to."""
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
         before = [signal.signal(number, self._handle) for number in numbers]
         hook = register_module_forward_pre_hook(lambda *_: self.check())
@@ -45,12 +45,12 @@ class StopSwitch:
 
     def check(self) -> None:
         if self.requested and not self._deferred and not self._raised:
-            self._raised = True  # once: what follows is the saving of what there is
+            self._raised = True  # once: from here on the run's state is being saved
             raise Stopped
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """What is done whole or not at all; a stop asked for meanwhile happens at the end."""
+        """A critical section; a stop that is requested inside takes effect at its end."""
         self._deferred += 1
         try:
             yield
@@ -59,13 +59,13 @@ class StopSwitch:
         self.check()
 
     def allow(self) -> None:
-        """Raise from now on; until then a request is only noted. Several processes, which have to stop at the same
-        step, look at :attr:`requested` instead."""
+        """Raise from now on; until then a request is only recorded. Distributed processes must stop at the same step
+        and poll :attr:`requested` instead."""
         self._deferred -= 1
         self.check()
 
     def defer_for_good(self) -> None:
-        """Only note a request from now on."""
+        """Only record a request from now on."""
         self._deferred += 1
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -73,7 +73,7 @@ class StopSwitch:
         self.check()
 
     def _watch_stdin(self) -> None:
-        # not sys.stdin: at its end Python would wait for this thread's hold on it, and abort
+        # not sys.stdin: at exit Python would wait for the lock that this thread holds on it, and abort
         while os.read(0, 1 << 10):
             pass
         _thread.interrupt_main(signal.SIGINT)

@@ -10,11 +10,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ..model.config import WanConfig
-from .files import check_finite, read_file, read_tensors, shard_paths
+from .files import check_finite, read_file, shard_paths
 from .quantised import FP8, QuantisedLayer, dequantise, header_entries, split_quantised
 from .tensor_names import container_prefix, original_name, spelling
-
-__all__ = ["Checkpoint", "check_text_to_video", "load_checkpoint", "parse_checkpoint", "read_tensors"]
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,27 @@
-"""Where the embedded demo model lives. The folders are named as ComfyUI names its own."""
+"""Where the embedded demo model lives; ``"demo"`` in place of a path means its file.
 
+In a checkout that is ``demo/models``, in an installed package ``pusa_core/demo_models`` (package data). The folders are
+named as ComfyUI names its own.
+"""
+
+from os import PathLike
 from pathlib import Path
 
-MODELS = Path(__file__).parents[2] / "demo" / "models"
+DEMO = "demo"
+_INSTALLED = Path(__file__).parents[1] / "demo_models"
+MODELS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "demo" / "models"
 DIT = MODELS / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
 LORA = MODELS / "loras" / "pusa_demo_lora.safetensors"
 VAE = MODELS / "vae" / "pusa_demo_vae.safetensors"
+
+LORA_STRENGTH = 1.0
+"""Of the demo's LoRA. At the 1.4 of the published LoRAs, objects get lost far from given frames."""
+
+
+def file_or_demo(path: str | PathLike, demo_file: Path) -> Path:
+    """``path``, or ``demo_file`` for ``"demo"``. Raises ``FileNotFoundError`` where the demo model is not installed."""
+    if path != DEMO:
+        return Path(path)
+    if not demo_file.is_file():
+        raise FileNotFoundError(f"the demo model is not installed ({demo_file} is missing); give a checkpoint instead")
+    return demo_file

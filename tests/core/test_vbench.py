@@ -1,6 +1,5 @@
 """``python -m benchmarks.vbench`` on a suite of three prompts; the package's own code finds the videos."""
 
-import argparse
 import csv
 import importlib.util
 import json
@@ -194,7 +193,7 @@ def test_another_list_is_refused(tmp_path, content, message):
 
 
 def test_a_prompt_is_stored_without_its_padding_and_comes_back_with_it():
-    contexts = Contexts(argparse.Namespace(text_encoder=None), ["", SUBJECT])
+    contexts = Contexts(encode_text, ["", SUBJECT])
     assert (contexts[SUBJECT] == encode_text(SUBJECT)).all() and (contexts[""] == encode_text("")).all()
 
 

@@ -7,7 +7,7 @@ files that users have.
 from pathlib import Path
 from typing import Any
 
-from pusa_core.cli.model_files import DEMO_LORA_STRENGTH
+from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 
 from .graph import Graph, Slot, dump
 from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, Given, Task

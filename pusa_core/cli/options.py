@@ -1,0 +1,198 @@
+"""Flags and the frozen options they become. ``argparse`` goes no further than this file."""
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from ..model.device import DTYPES, best_device, default_dtype
+from ..sampling.pipeline import Settings, parse_keyframe
+from ..sampling.tasks import usage
+from ..weights.demo_files import DEMO
+from ..weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
+from ..weights.load import LORA_STRENGTH
+
+_LORA = re.compile(r"(?P<file>.+?)(?::(?P<strength>-?\d*\.?\d+))?")
+_SIZE = re.compile(r"(\d+)x(\d+)")
+
+LoraFile = tuple[str, float]
+T = TypeVar("T")
+
+
+def options_from(kind: type[T], args: argparse.Namespace, **more: Any) -> T:
+    """The frozen options ``kind`` of parsed flags of the same names, and of ``more``."""
+    flags = {entry.name: getattr(args, entry.name) for entry in fields(kind) if hasattr(args, entry.name)}  # type: ignore[arg-type]
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in flags.items()}, **more)
+
+
+def parsed_by(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse`` as argparse's ``type``: its ``ValueError`` becomes a message about the flag."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def parse_lora(text: str) -> LoraFile:
+    """``FILE`` or ``FILE:STRENGTH``."""
+    match = _LORA.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not FILE or FILE:STRENGTH')
+    default = DEMO_LORA_STRENGTH if match["file"] == DEMO else LORA_STRENGTH
+    return match["file"], default if match["strength"] is None else float(match["strength"])
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT``."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text}" is not WIDTHxHEIGHT, such as 832x480')
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The model files of a command: paths, or ``"demo"``."""
+
+    checkpoint: str | None = None
+    checkpoint_low: str | None = None
+    lora: tuple[LoraFile, ...] | None = None
+    lora_low: tuple[LoraFile, ...] | None = None
+    vae: str | None = None
+    text_encoder: str | None = None
+    device: str = "cpu"
+    dtype: str | None = None
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise where the files do not make a set, or one is missing."""
+        if self.checkpoint is not None and (self.vae is None or self.text_encoder is None):
+            raise ValueError("--checkpoint needs --vae (Wan2.1 VAE) and --text-encoder (UMT5-XXL) with it")
+        if self.checkpoint is None and (self.text_encoder is not None or self.checkpoint_low is not None):
+            raise ValueError(
+                "--text-encoder and --checkpoint-low need --checkpoint (a Wan text-to-video model) with them"
+            )
+        for path in (self.checkpoint, self.checkpoint_low, self.vae, self.text_encoder):
+            if path is not None and path != DEMO and not Path(path).exists():
+                raise FileNotFoundError(f"no such file: {path}")
+
+    @property
+    def experts(self) -> list[tuple[str, tuple[LoraFile, ...]]]:
+        """The checkpoint and LoRAs of the model, then those of Wan2.2's low-noise expert where there is one."""
+        loras = self.lora or ()
+        if self.checkpoint is None and self.lora is None:
+            loras = ((DEMO, DEMO_LORA_STRENGTH),)
+        files = [(self.checkpoint or DEMO, loras)]
+        return files if self.checkpoint_low is None else [*files, (self.checkpoint_low, self.lora_low or ())]
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return default_dtype(self.device) if self.dtype is None else DTYPES[self.dtype]
+
+    @property
+    def default_size(self) -> tuple[int, int]:
+        """Width and height of a video for which nothing else says them."""
+        return (64, 64) if self.checkpoint in (None, DEMO) else (Settings.width, Settings.height)
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    add, lora = parser.add_argument, parsed_by(parse_lora)
+    add("--checkpoint", help="Wan T2V weights, with Wan2.2 the high-noise expert (default: the demo model)")
+    add("--checkpoint-low", help="Wan2.2's low-noise expert")
+    add(
+        "--lora",
+        type=lora,
+        action="append",
+        metavar="FILE[:STRENGTH]",
+        help=f"LoRA for --checkpoint; repeatable; strength {LORA_STRENGTH} by default",
+    )
+    add("--lora-low", type=lora, action="append", metavar="FILE[:STRENGTH]", help="LoRA for --checkpoint-low")
+    add("--vae", help="Wan2.1 VAE file")
+    add("--text-encoder", help="UMT5-XXL file or folder")
+    add("--device", default=best_device(), help="such as cuda, cuda:1, mps or cpu (default: the best there is)")
+    add("--dtype", choices=DTYPES, help="of the DiT (default: bf16, on a CPU fp32)")
+    add("--offload", action="store_true", help="keep the DiT's weights in main memory; the device holds two blocks")
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """What the video shows. ``keyframe``: position, file, noise level of each; ``task``: its name, then its files."""
+
+    prompt: str
+    negative: str = ""
+    task: tuple[str, ...] | None = None
+    keyframe: tuple[tuple[int, Path, float], ...] = ()
+    noise_levels: str | None = None
+
+
+def add_video_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--prompt", required=True, help="what the video shows")
+    add("--negative", default="", help="negative prompt (used when cfg is not 1)")
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument(
+        "--task",
+        nargs="+",
+        metavar=("NAME", "FILE"),
+        help="what to make, and the pictures and clips that are given for it:\n" + usage(),
+    )
+    given.add_argument(
+        "--keyframe",
+        type=parsed_by(parse_keyframe),
+        action="append",
+        default=[],
+        metavar="POSITION=FILE[:NOISE]",
+        help="a picture or clip that the video contains; repeatable.\nPOSITION: the latent frame (4 pixel frames each, "
+        "the first 1) where it begins;\nnegative: where it ends, -1 being the last.\n"
+        "NOISE: 0 keeps it as it is (default), 0.2 to 0.7 lets it change with the rest.",
+    )
+    add("--noise-levels", help='of given latent frames, such as "0:0.3, -1:0.7" or a ramp "0-3:0..0.5"')
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Size, length and sampling of a video; ``size`` (width, height) is None where the first keyframe decides."""
+
+    size: tuple[int, int] | None = None
+    frames: int = Settings.frames
+    steps: int = Settings.steps
+    cfg: float = Settings.cfg
+    shift: float = Settings.shift
+    seed: int = Settings.seed
+    given_frames_refresh: int = Settings.given_frames_refresh
+
+    def settings(self, size: tuple[int, int]) -> Settings:
+        """For a video of that width and height. Raises ``ValueError`` for values that make none."""
+        width, height = size
+        return Settings(
+            width, height, self.frames, self.steps, self.cfg, self.shift, self.seed, self.given_frames_refresh
+        )
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--size",
+        type=parsed_by(parse_size),
+        help="WIDTHxHEIGHT, divisible by 16 (default: the first keyframe's, or the model's)",
+    )
+    add("--frames", type=int, default=Settings.frames, help="pixel frames, 4 n + 1 (default %(default)s)")
+    add("--steps", type=int, default=Settings.steps, help="sampling steps (default %(default)s)")
+    add("--cfg", type=float, default=Settings.cfg, help="guidance scale (default %(default)s); 1 is twice as fast")
+    add("--shift", type=float, default=Settings.shift, help="of the noise schedule (default %(default)s)")
+    add("--seed", type=int, default=Settings.seed, help="of the noise (default %(default)s)")
+
+
+def check_output(paths: list[Path], overwrite: bool) -> None:
+    """Raise when a file to be written is there already."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")
