@@ -78,7 +78,7 @@ def add_attention_map(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     add_video_flags(parser)
     add_sampling_flags(parser)
     add_model_flags(parser)
-    parser.set_defaults(run=lambda args: attention_map(attention_map_options(args)))
+    parser.set_defaults(run=attention_map, options=attention_map_options)
 
 
 def attention_map_options(args: argparse.Namespace) -> AttentionMapOptions:
@@ -151,7 +151,7 @@ def add_drift(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         metavar="FILE[:STRENGTH]",
         help=f"the LoRA that changes them, at strength {LORA_STRENGTH} if left out (default: the demo model's)",
     )
-    parser.set_defaults(run=lambda args: drift(options_from(DriftOptions, args)))
+    parser.set_defaults(run=drift, options=partial(options_from, DriftOptions))
 
 
 def with_bar(measure: Callable[..., list[Change]]) -> list[Change]:

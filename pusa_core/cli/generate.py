@@ -74,7 +74,7 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "Faster where many frames are given, such as extension_41; what it costs: benchmarks/demo_model/REFRESH.md.",
     )
     add_model_flags(parser)
-    parser.set_defaults(run=lambda args: generate(generate_options(args)))
+    parser.set_defaults(run=generate, options=generate_options)
 
 
 def generate_options(args: argparse.Namespace) -> GenerateOptions:

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if args.command != "generate" and process_count() > 1:
             raise ValueError(f"{args.command} works in one process; start it without torchrun")
-        args.run(args)
+        args.run(args.options(args))
     except ImportError as error:
         sys.exit(f'error: {error}; install what works without ComfyUI: pip install "pusa[standalone]"')
     except (ValueError, OSError) as error:
