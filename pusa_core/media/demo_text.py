@@ -1,4 +1,4 @@
-"""The demo model's text encoder: words hashed to fixed vectors. It has no weights and downloads nothing."""
+"""The demo model's text encoder: each word is hashed to a fixed vector. No weights, no downloads."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ MAX_WORDS = 24
 
 
 def word_vector(word: str) -> Tensor:
-    """A vector of +1 and -1, ``[4096]``, fixed by the word; those of two words are nearly orthogonal."""
+    """A vector of +1 and -1, ``[4096]``, determined by the word; any two are nearly orthogonal."""
     bits = torch.frombuffer(bytearray(hashlib.shake_256(word.encode()).digest(TEXT_DIM // 8)), dtype=torch.uint8)
     return ((bits[:, None] >> torch.arange(8)) & 1).flatten().float() * 2 - 1
 
@@ -22,7 +22,7 @@ def words_of(text: str) -> list[str]:
 
 
 def encode_text(text: str) -> Tensor:
-    """Context ``[1, 24, 4096]`` fp32: a vector for each word, in order, then zeros, as Wan pads its prompts."""
+    """Context ``[1, 24, 4096]`` fp32: the word vectors in order, zero-padded as Wan pads its prompts."""
     context = torch.zeros(1, MAX_WORDS, TEXT_DIM)
     for index, word in enumerate(words_of(text)):
         context[0, index] = word_vector(word)

@@ -1,4 +1,4 @@
-"""Pictures and clips from disk, videos and contact sheets to disk (PyAV, Pillow)."""
+"""Reading images and videos, writing videos and contact sheets (PyAV, Pillow)."""
 
 import math
 from os import PathLike
@@ -13,11 +13,11 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def read_frames(path: str | PathLike) -> Tensor:
-    """A picture or a clip as ``[T, H, W, 3]`` fp32 in 0..1; a picture has T = 1.
+    """Read an image or video as ``[T, H, W, 3]`` fp32 in 0..1; an image has T = 1.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: neither a picture nor a video.
+        ValueError: neither an image nor a video.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,7 +48,7 @@ def _read_clip(path: Path) -> list[np.ndarray]:
 
 
 def resize_cover(frames: Tensor, width: int, height: int) -> Tensor:
-    """Scale ``[T, H, W, 3]`` to cover ``width x height`` and cut the middle out."""
+    """Scale ``[T, H, W, 3]`` to cover ``width x height`` and centre-crop."""
     if frames.shape[1:3] == (height, width):
         return frames
     pictures = [
@@ -62,7 +62,7 @@ def to_uint8(frames: Tensor) -> np.ndarray:
 
 
 def write_video(frames: Tensor, path: str | PathLike, fps: int = 16) -> None:
-    """Write ``[T, H, W, 3]`` in 0..1 as H.264 MP4 (yuv420p, near-lossless)."""
+    """Write frames ``[T, H, W, 3]`` in 0..1 as an H.264 MP4 (yuv420p, nearly lossless)."""
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
@@ -75,7 +75,7 @@ def write_video(frames: Tensor, path: str | PathLike, fps: int = 16) -> None:
 
 
 def contact_sheet(frames: Tensor, count: int = 10, columns: int = 5, cell: int = 192) -> Image.Image:
-    """Evenly spaced frames of ``[T, H, W, 3]`` as one picture, each with its frame number."""
+    """A grid of evenly spaced frames of ``[T, H, W, 3]``, labelled with their numbers."""
     indices = [round(i * (len(frames) - 1) / max(count - 1, 1)) for i in range(min(count, len(frames)))]
     scale = cell / max(frames.shape[1:3])
     size = (max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale)))

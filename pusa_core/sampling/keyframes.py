@@ -1,7 +1,7 @@
-"""Pixel frames and latent frames, and placing encoded keyframes among the frames to be generated.
+"""Pixel frames, latent frames, and the placement of encoded keyframes among the frames to generate.
 
 The Wan VAE turns pixel frame 0 into latent frame 0 and every four pixel frames after it into one more latent frame:
-latent frame ``i > 0`` holds pixel frames ``4 i - 3 ... 4 i``.
+latent frame ``i > 0`` covers pixel frames ``4 i - 3 ... 4 i``.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STRIDE = 4  # pixel frames of a latent frame, the first one excepted
+STRIDE = 4  # pixel frames per latent frame, after the first
 LEAD_IN_FRAMES = 5
-"""Pixel frames that warm up the causal VAE before a clip that is not at the start; benchmarks/demo_model/LEAD_IN.md."""
+"""Pixel frames encoded ahead of a clip that is not at the start (benchmarks/demo_model/LEAD_IN.md)."""
 
 
 def latent_length(pixel_frames: int) -> int:
@@ -28,12 +28,12 @@ def pixel_length(latent_frames: int) -> int:
 
 
 def latent_frame_of(pixel_frame: int) -> int:
-    """The latent frame that holds a pixel frame."""
+    """The latent frame that covers a pixel frame."""
     return (pixel_frame + STRIDE - 1) // STRIDE
 
 
 def pixel_frames_of(latent_frame: int) -> range:
-    """The pixel frames that a latent frame holds."""
+    """The pixel frames that a latent frame covers."""
     return range(1) if latent_frame == 0 else range(STRIDE * latent_frame - STRIDE + 1, STRIDE * latent_frame + 1)
 
 
@@ -47,19 +47,18 @@ def check_size(width: int, height: int) -> None:
 def lead_in(
     clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES, *, from_end: bool = False
 ) -> tuple[Tensor, int]:
-    """What to encode for a clip that starts at a latent frame, and how many leading latents to drop afterwards.
+    """Pad a clip that starts at a latent frame for the causal VAE; also returns how many leading latents to drop.
 
-    The causal VAE encodes the first frame it sees as a still picture and every later group of four in the light of
-    the past. A clip at latent frame 0 is encoded as it is. A clip elsewhere gets its first frame repeated ``frames``
-    times in front, so that all of its own latents are of the kind the decoder expects there. A clip whose length is
-    not a multiple of four has its last frame repeated to fill the last latent; with ``from_end``, its first frame to
-    fill the first, so that its end stays where it was put.
+    The VAE encodes its first frame as a still image and every later group of four frames conditioned on the past. So a
+    clip at latent frame 0 is encoded as it is, and any other clip with its first frame repeated ``frames`` times ahead
+    of it: all of its latents are then of the kind that the decoder expects there. A clip that does not fill its last
+    latent has its last frame repeated; with ``from_end``, its first frame, so that its end stays in place.
 
     Args:
         clip: pixel frames ``[T, ...]``.
         latent_position: latent frame, not negative.
         frames: length of the lead-in, ``4 n + 1``.
-        from_end: the clip was placed by its end.
+        from_end: the clip is positioned by its end.
 
     Returns:
         Frames ``[T', ...]`` with ``T'`` of the form ``4 n + 1``, and the number of latents to drop.
@@ -75,7 +74,7 @@ def lead_in(
 def clip_start(clip_frames: int, position: int, frames: int) -> int:
     """The latent frame at which a clip of pixel frames begins in a video of ``frames`` latents.
 
-    ``position`` as in :func:`first_latent`. Raises ``ValueError`` when the clip does not fit; ask before encoding.
+    ``position`` as in :func:`first_latent`. Raises ``ValueError`` when the clip does not fit; call it before encoding.
     """
     start = first_latent(position, -(-clip_frames // STRIDE), frames)
     if start == 0:
@@ -84,10 +83,10 @@ def clip_start(clip_frames: int, position: int, frames: int) -> int:
 
 
 def latent_position(pixel_frame: int, clip_frames: int, frames: int) -> int:
-    """The latent position (:func:`first_latent`) of a picture or clip whose position is a pixel frame.
+    """Convert a position in pixel frames to one in latent frames (:func:`first_latent`).
 
-    Not negative: where it begins; negative: where it ends, counted from the end. A single picture may be anywhere, it
-    goes to the latent frame that holds the pixel frame. A clip must begin, or end, where a latent frame does.
+    Non-negative: the first frame; negative: the last frame, counted from the end. A single image may be anywhere and
+    goes to the latent frame that covers the pixel frame. A clip must begin (or end) where a latent frame does.
 
     Raises:
         ValueError: no such pixel frame, or a clip that would begin or end within a latent frame.
@@ -112,19 +111,19 @@ def latent_position(pixel_frame: int, clip_frames: int, frames: int) -> int:
 
 @dataclass(frozen=True)
 class Given:
-    """Latents with some frames given: ``latents [B, C, F, H, W]``, ``noise_levels [F]`` (1 where nothing is given)."""
+    """Conditioning of a video: ``latents [B, C, F, H, W]`` and ``noise_levels [F]``, 1 where no frame is given."""
 
     latents: Tensor
     noise_levels: Tensor
 
     @classmethod
     def empty(cls, like: Tensor, frames: int) -> "Given":
-        """Nothing given: zeros of ``frames`` latent frames, other sizes as in ``like [B, C, F', H, W]``."""
+        """No frame given: zeros of ``frames`` latent frames, other sizes as in ``like [B, C, F', H, W]``."""
         batch, channels, _, height, width = like.shape
         return cls(like.new_zeros(batch, channels, frames, height, width), torch.ones(frames))
 
     def place(self, keyframe: Tensor, position: int, noise_level: float = 0.0) -> "Given":
-        """A copy with ``keyframe [B, C, T, H, W]`` at ``position``, see :func:`first_latent`.
+        """A copy with ``keyframe [B, C, T, H, W]`` at ``position`` (:func:`first_latent`).
 
         Raises:
             ValueError: the keyframe does not fit, has another size, or falls on a frame already given.
@@ -146,10 +145,10 @@ class Given:
 
 
 def first_latent(position: int, length: int, frames: int) -> int:
-    """Where a keyframe of ``length`` latents begins in a video of ``frames`` latents.
+    """The first latent frame of a keyframe of ``length`` latents in a video of ``frames`` latents.
 
-    ``position`` is the latent frame at which the keyframe begins. A negative one is the frame at which it ends, counted
-    from the end of the video: -1 ends the video with the keyframe.
+    ``position`` is that frame, or, if negative, the keyframe's last frame, counted from the end: -1 ends the video with
+    the keyframe.
 
     Raises:
         ValueError: the keyframe does not fit there.

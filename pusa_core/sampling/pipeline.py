@@ -24,11 +24,11 @@ _KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A picture or clip that the video contains.
+    """An image or clip that the video contains.
 
     ``frames``: ``[T, H, W, 3]`` in 0..1, of the video's size. ``position``: the latent frame at which it begins, or, if
     negative, at which it ends, counted from the end (-1 ends the video with it). ``noise_level``: 0 keeps it exactly;
-    up to 1, it is noised to that level and denoised with the rest.
+    above, it is noised to that level and denoised with the rest.
     """
 
     frames: Tensor
@@ -39,7 +39,7 @@ class Keyframe:
     def read(
         cls, path: str | PathLike, settings: "Settings", position: int = 0, noise_level: float = 0.0
     ) -> "Keyframe":
-        """From a picture or video file, scaled to cover the video's size and centre-cropped.
+        """Read an image or video file, scaled to cover the video's size and centre-cropped.
 
         Raises ``FileNotFoundError``, or ``ValueError`` for a file that is neither.
         """
@@ -110,7 +110,7 @@ def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings
 
 
 def changed_levels(levels: Tensor, text: str) -> Tensor:
-    """Noise levels ``[F]``, 1 where nothing is given, with those that ``text`` names in place of the old ones."""
+    """Noise levels ``[F]`` (1: no frame given) with those that ``text`` names replaced."""
     changed = levels.clone()
     for frame, level in named_noise_levels(text, len(levels)).items():
         if level < 1 and levels[frame] == 1:
@@ -133,15 +133,17 @@ def generate_latents(
     callback: StepCallback | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Sample normalised latents ``[1, 16, F, h, w]`` (fp32). The noise is drawn on the CPU from the seed.
+    """Sample normalised latents ``[1, 16, F, H / 8, W / 8]`` (fp32). The noise is drawn on the CPU, from the seed.
 
     Args:
         model: the DiT, a ``WanModel`` or a module that is called like it; Wan2.2's high-noise expert when
             ``low_noise_model`` is given too.
-        given: keyframes, see :func:`encode_keyframes`.
+        given: keyframes (:func:`encode_keyframes`).
         context, negative: text embeddings ``[1, L, text_dim]``; ``negative`` may be None when ``cfg`` is 1.
-        callback: see :func:`pusa_core.sampling.sampler.euler_sample`; steps are counted over both models.
-        device: where to compute; by default where the model's weights are.
+        callback: as in :func:`pusa_core.euler_sample`; steps are counted over both models.
+        device: of the computation; by default that of the model's weights.
+
+    Raises ``ValueError`` for shapes that do not fit the model, or a missing ``negative``.
     """
     weight = next(model.parameters())
     device = weight.device if device is None else device

@@ -1,4 +1,4 @@
-"""The per-frame Euler sampler: every latent frame integrates the flow along its own column of noise levels."""
+"""The per-frame Euler sampler: every latent frame is integrated along its own column of a sigma table."""
 
 from collections.abc import Callable
 
@@ -43,16 +43,16 @@ def euler_sample(
     """Integrate ``d latents_f = v_f d sigma_f`` down the rows of ``table``.
 
     Args:
-        velocity_fn: the network, guidance included.
-        latents: ``[B, C, F, H, W]`` at the noise levels of the table's first row (:func:`start_latents`).
-        table: ``[steps + 1, F]`` noise levels. Rows need not be proportional to each other. A frame whose level does
-            not change in a step keeps its bits in that step.
+        velocity_fn: the network, including guidance.
+        latents: ``[B, C, F, H, W]`` at the sigmas of the first row (:func:`start_latents`).
+        table: sigmas ``[steps + 1, F]``. Rows need not be proportional to each other. A frame whose sigma does not
+            change in a step keeps its bits in that step.
         truncate_timesteps: truncate timesteps to integers and freeze frames whose integer timestep is 0, as the public
             Pusa scripts do. For parity only.
         callback: called after each step.
 
     Returns:
-        Latents at the noise levels of the last row.
+        Latents at the last row's sigmas.
 
     Source: Pusa, arXiv 2507.16116, eq. 6 and algorithm 1; reference ``FlowMatchSchedulerPusaV2V.step``.
     """

@@ -1,7 +1,7 @@
 """The noise schedule, and noise levels per latent frame.
 
-Frame ``f`` sits at ``sigma_f = m_f * sigma``. Its noise level ``m_f`` is 1 for a frame to be generated, 0 for a given
-frame that stays as it is, and in between for a given frame that is noised to that level and denoised with the rest.
+Frame ``f`` is at ``sigma_f = m_f * sigma``. Its noise level ``m_f`` is 1 for a frame to generate, 0 for a given frame
+that is kept exactly, and in between for a given frame that is noised to that level and denoised with the rest.
 """
 
 import re
@@ -33,7 +33,7 @@ def flow_sigmas(steps: int, shift: float = 5.0) -> Tensor:
 
 
 def named_noise_levels(text: str, num_frames: int) -> dict[int, float]:
-    """The frames that ``text`` names, with their levels. See :func:`parse_noise_levels` for the language."""
+    """The frames that ``text`` names, with their levels; syntax as in :func:`parse_noise_levels`."""
     levels: dict[int, float] = {}
     for entry in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
         for frame, level in _parse_entry(entry, num_frames):
@@ -49,11 +49,10 @@ def named_noise_levels(text: str, num_frames: int) -> dict[int, float]:
 def parse_noise_levels(text: str, num_frames: int) -> Tensor:
     """Noise levels ``[num_frames]`` from text such as ``"0:0.3, -1:0.7, 3-5:0.2, 6-9:0..0.5"``.
 
-    Entries are separated by commas, semicolons or line ends. An entry is a latent frame or a range of latent frames
-    (both ends included; negative numbers count from the end), a colon, and a level in 0..1 or a ramp ``from..to``
-    spread evenly over the range. After a ``p`` the numbers are pixel frames: ``p76:0.3`` is the latent frame that holds
-    pixel frame 76, ``p69-80:0.2`` are those that hold any of 69 to 80, ``p-1:0`` the last. Frames that are not named
-    get 1.0.
+    Entries are separated by commas, semicolons or newlines. An entry is a latent frame or an inclusive range of latent
+    frames (negative numbers count from the end), a colon, and a level in 0..1 or a linear ramp ``from..to`` over the
+    range. With a ``p`` prefix the numbers are pixel frames: ``p76:0.3`` is the latent frame that covers pixel frame 76,
+    ``p69-80:0.2`` are those that cover any of 69 to 80, ``p-1:0`` is the last. Frames not named get 1.0.
 
     Raises:
         ValueError: an entry that does not parse, is out of range, or contradicts another, with the entry and the fix.
@@ -119,5 +118,5 @@ def sigma_table(sigmas: Tensor, noise_levels: Tensor) -> Tensor:
 
 
 def switch_step(sigmas: Tensor, boundary: float) -> int:
-    """Number of steps that start at or above ``boundary``: those of Wan2.2's high-noise expert."""
+    """Number of steps that start at or above ``boundary``: the steps of Wan2.2's high-noise expert."""
     return int((sigmas[:-1] >= boundary).sum())

@@ -1,4 +1,4 @@
-"""The tasks: where given pictures and clips go in a video of 81 frames, and how much noise they get."""
+"""The tasks: where images and clips are placed in a video of 81 frames, and their noise levels."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from ..media.video import read_frames
 
 @dataclass(frozen=True)
 class Place:
-    """A place for a picture or clip.
+    """A slot for an image or clip.
 
-    ``position``: latent frame, as in :func:`~pusa_core.sampling.keyframes.first_latent`. ``length``: pixel frames that
-    are taken of the file. ``last``: its last ones, because what is made goes on from them, rather than its first.
+    ``position``: latent frame, as in :func:`~pusa_core.sampling.keyframes.first_latent`. ``length``: pixel frames taken
+    from the file; ``last``: its last ones (the video continues them) instead of its first.
     """
 
     title: str
@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """What is given, and at which noise levels (:func:`pusa_core.parse_noise_levels`); 0 where they name nothing."""
+    """The slots of a task and its noise levels (:func:`pusa_core.parse_noise_levels`); 0 where none is named."""
 
     places: tuple[Place, ...] = ()
     noise_levels: str = ""
@@ -45,7 +45,7 @@ TASKS = {
 
 
 def read_task(name: str, *files: str) -> list[tuple[Place, Tensor]]:
-    """The places of the task ``name``, and the pixel frames ``[T, H, W, 3]`` that go there, read from ``files``.
+    """The slots of task ``name`` with their pixel frames ``[T, H, W, 3]``, read from ``files``.
 
     Raises ``ValueError`` when there is no such task, it takes another number of files, or a clip is too short.
     """
@@ -68,7 +68,7 @@ def read_task(name: str, *files: str) -> list[tuple[Place, Tensor]]:
 
 
 def usage() -> str:
-    """The tasks and the files that each takes, one on a line."""
+    """The tasks with the files that each takes, one per line."""
     names = (" ".join([name, *(_placeholder(place) for place in task.places)]) for name, task in TASKS.items())
     return "\n".join(names)
 

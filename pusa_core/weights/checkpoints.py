@@ -1,4 +1,4 @@
-"""Wan DiT files -> one state dict with the original Wan names."""
+"""Wan DiT checkpoints of any layout -> one state dict under the original Wan names."""
 
 import logging
 from collections import Counter
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _T2V_HINT = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 _SIZES = {(1536, 30): "1.3B", (5120, 40): "14B"}
-"""Released text-to-video models by width and number of blocks."""
+"""The released text-to-video models by width and depth."""
 
 _OTHERS = {
     "vace_": "a VACE model",
@@ -30,15 +30,15 @@ _OTHERS = {
     "patch_embedding_global.": "a WanDancer model",
     "img_emb.": "an image-to-video model",
 }
-"""What begins the name of a tensor that only another kind of Wan model has."""
+"""Prefixes of tensor names that only another kind of Wan model has."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A Wan text-to-video DiT as its file keeps it, under original names.
+    """A Wan text-to-video DiT as stored in its file, under original names.
 
-    ``weights``: one tensor for each parameter, some perhaps in 8 bits. ``quantised``: how those are to be read, by
-    layer. ``unused``: names of tensors that the model has no place for. ``form``: the file's names and number format.
+    ``weights``: a tensor per parameter, possibly quantised. ``quantised``: the scales and format of quantised layers.
+    ``unused``: names of tensors that match no parameter. ``form``: naming scheme and dtype of the file, for a report.
     """
 
     config: WanConfig
@@ -49,14 +49,14 @@ class Checkpoint:
     source: str
 
     def describe(self) -> str:
-        """Which model it is, how the file keeps it, and whether all of it was recognised."""
+        """Model size, file format, and tensors that were not recognised."""
         size = _SIZES.get((self.config.dim, self.config.num_layers), "")
         shape = f"{self.config.num_layers} layers of width {self.config.dim}"
         text = f"Wan text-to-video {size + ', ' if size else ''}{shape}; {self.form}; {len(self.weights)} tensors"
         return text + (f"; NOT USED: {len(self.unused)}, such as {', '.join(self.unused[:5])}" if self.unused else "")
 
     def dequantised(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights by name, one after the other, to compute with. Raises ``ValueError`` for NaN."""
+        """Yield the weights by name, dequantised. Raises ``ValueError`` for NaN or infinity."""
         for name, weight in self.weights.items():
             value = dequantise(weight, self.quantised.get(name.removesuffix(".weight")), name, self.source)
             check_finite(value, name, self.source)
@@ -64,7 +64,7 @@ class Checkpoint:
 
 
 def expected_shapes(config: WanConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of all parameters of the DiT."""
+    """Names and shapes of all parameters."""
     dim, ffn = config.dim, config.ffn_dim
 
     def linear(name: str, rows: int, columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -91,17 +91,17 @@ def expected_shapes(config: WanConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def original_names(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of the Wan DiT in a file under their original names; all tensors if there is none.
+    """The DiT's tensors of a file under their original names; all tensors if the file has no Wan DiT.
 
-    Raises ``ValueError`` when two tensors come to the same name.
+    Raises ``ValueError`` when two tensors map to the same name.
     """
     return {ours: tensors[theirs] for ours, theirs in names_in_file(tensors, source).items()}
 
 
 def names_in_file(names: Iterable[str], source: str) -> dict[str, str]:
-    """Of the names of a file, those of the Wan DiT by original name; all names if there is none.
+    """Original name -> name in the file, for the DiT's tensors; the identity if the file has no Wan DiT.
 
-    Raises ``ValueError`` when two come to the same name.
+    Raises ``ValueError`` when two map to the same name.
     """
     names = list(names)
     prefix = container_prefix(names)
@@ -140,10 +140,10 @@ def check_text_to_video(state_dict: Mapping[str, Tensor], source: str) -> None:
 
 
 def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: str) -> Checkpoint:
-    """Recognise the tensors of a file, whatever their spelling, and log what they are; ``source`` names the file.
+    """Normalise the tensors of a file, whatever its naming scheme, and log what was found; ``source`` names the file.
 
     Raises:
-        ValueError: not a text-to-video Wan model, or not a whole one; the message says what it is.
+        ValueError: not a text-to-video Wan model, or an incomplete one; the message says which.
     """
     named = original_names(tensors, source)
     check_text_to_video(named, source)
@@ -177,7 +177,7 @@ def _config(weights: Mapping[str, Tensor], source: str) -> WanConfig:
 
 
 def _number_format(weights: Mapping[str, Tensor], quantised: Mapping[str, QuantisedLayer], marks: str) -> str:
-    """The dtype of most of the weights, and for quantised ones their spelling."""
+    """The dtype of most of the weights, or the quantisation format and how the file marks it."""
     sizes: Counter[str] = Counter()
     for weight in weights.values():
         sizes[str(weight.dtype).removeprefix("torch.")] += weight.nbytes
@@ -191,8 +191,8 @@ def _number_format(weights: Mapping[str, Tensor], quantised: Mapping[str, Quanti
 def load_checkpoint(path: str | PathLike | Iterable[str | PathLike]) -> dict[str, Tensor]:
     """Load a Wan text-to-video DiT as tensors with the original Wan2.1 names, whatever names its file uses.
 
-    Original and diffusers names, behind any known prefix; fp32, fp16, bf16 and fp8 with or without scales in any
-    spelling. fp8 comes back as bf16, everything else as it is: memory-mapped, in the file's own dtype.
+    Reads original and diffusers names behind any known prefix, in fp32, fp16, bf16 and fp8 with or without scales.
+    fp8 comes back dequantised to bf16; everything else stays memory-mapped in the file's dtype.
 
     Args:
         path: a file, the ``.index.json`` of a sharded checkpoint, one of its numbered shards, or a list of files.
@@ -205,7 +205,7 @@ def load_checkpoint(path: str | PathLike | Iterable[str | PathLike]) -> dict[str
 
 
 def read_checkpoint(path: str | PathLike | Iterable[str | PathLike]) -> Checkpoint:
-    """What :func:`load_checkpoint` loads, still as the file keeps it; nothing but names and shapes was read."""
+    """Like :func:`load_checkpoint`, but not dequantised; only names and shapes are read."""
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     paths = shard_paths(path)

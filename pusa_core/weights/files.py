@@ -1,4 +1,4 @@
-"""Files of tensors, read without trusting them: no code is run, and nothing larger than the file is allocated."""
+"""Weight files, read as untrusted input: no code is executed, and nothing larger than the file is allocated."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 INDEX = ".index.json"
 _MAX_HEADER = 1 << 24  # bytes; the 14B model's header has 130,000
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)", re.DOTALL)
-# what the pickle inside a file of tensors may name, beside number formats and storages
+# globals that the pickle of a state dict may reference, besides dtypes and storages
 _GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_tensor_v3",
@@ -34,7 +34,7 @@ _GLOBALS = {
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether PyTorch wrote the file, going by its name."""
+    """Whether it is a file of ``torch.save``, by its suffix."""
     return path.suffix.lower() in PICKLED
 
 
@@ -58,12 +58,12 @@ def read_file(path: str | PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-    except Exception as error:  # the parsers are not ours; whatever they raise, the file is what is wrong
+    except Exception as error:  # third-party parsers raise anything; all of it means a damaged file
         raise _unreadable(path, error) from error
 
 
 def read_tensor(path: str | PathLike, name: str) -> Tensor:
-    """One tensor of a file that :func:`read_file` has read. It alone is mapped: its memory goes with it."""
+    """One tensor of a file that :func:`read_file` accepted, mapped on its own, so that its pages are freed with it."""
     if is_pickled(Path(path)):
         return _named_tensors(torch.load(path, map_location="cpu", weights_only=True, mmap=True), Path(path))[name]
     with safe_open(path, framework="pt") as file:
@@ -71,7 +71,7 @@ def read_tensor(path: str | PathLike, name: str) -> Tensor:
 
 
 def check_file(path: str | PathLike) -> None:
-    """Refuse a file that a parser should not even open: no regular file, an absurd header, a zip bomb, code."""
+    """Reject a file before parsing it: not a regular file, an oversized header, a zip bomb, pickled code."""
     path = Path(path)
     if not path.is_file():
         kind = "is a folder or a device, not a file" if path.exists() else None
@@ -87,12 +87,12 @@ def check_file(path: str | PathLike) -> None:
                 header = int.from_bytes(file.read(8), "little")
             if not 2 <= header <= min(_MAX_HEADER, path.stat().st_size - 8):
                 raise ValueError(f"its header should be {header} bytes long")
-    except Exception as error:  # as above: zipfile alone raises half a dozen kinds
+    except Exception as error:  # as above: zipfile alone raises half a dozen types
         raise _unreadable(path, error) from error
 
 
 def _check_gguf(path: Path) -> None:
-    """Refuse a GGUF file, whatever its name says."""
+    """Reject a GGUF file, whatever its suffix."""
     with path.open("rb") as file:
         if file.read(4) == b"GGUF":
             raise ValueError(
@@ -102,7 +102,7 @@ def _check_gguf(path: Path) -> None:
 
 
 def _check_pickled(path: Path) -> None:
-    """Raise ``ValueError`` unless the file is an archive of plain tensors."""
+    """Raise ``ValueError`` unless the file is an uncompressed archive of plain tensors."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -127,7 +127,7 @@ def _harmless(name: str) -> bool:
 
 
 def _named_tensors(content: object, path: Path) -> dict[str, Tensor]:
-    """The tensors of a pickled file, which may lie in a dictionary inside."""
+    """The tensors of a pickled file, unwrapped from a nested ``state_dict`` if there is one."""
     if isinstance(content, dict) and (len(content) == 1 or "state_dict" in content):
         inner = content.get("state_dict", next(iter(content.values())))
         content = inner if isinstance(inner, dict) else content
@@ -149,21 +149,21 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def check_finite(tensor: Tensor, name: str, source: str) -> None:
-    """Raise ``ValueError`` for a tensor that holds no numbers, NaN or infinity. Reads it once, copies nothing."""
+    """Raise ``ValueError`` for NaN, infinity or a non-float dtype, in one pass and without a copy."""
     if not tensor.is_floating_point():
         raise ValueError(f"{source}: {name} has dtype {tensor.dtype}, not a floating-point one; the file is damaged")
     if tensor.itemsize == 1:
-        tensor = tensor.to(torch.bfloat16)  # fp8 has no arithmetic; bf16 holds its every value
+        tensor = tensor.to(torch.bfloat16)  # fp8 has no arithmetic; the conversion is exact
     if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
         raise ValueError(f"{source}: {name} contains NaN or infinite values; download or copy the file again")
 
 
 def shard_paths(path: str | PathLike | Iterable[str | PathLike]) -> list[Path]:
-    """The files of a checkpoint: a file, a list of them, an index of shards, or any one of numbered shards.
+    """The files of a checkpoint, given as a file, a list of files, a shard index, or any one of numbered shards.
 
     Raises:
         FileNotFoundError: the index or a numbered shard does not exist.
-        ValueError: an index that is none, or names a file outside of its folder.
+        ValueError: a malformed index, or one that names a file outside its folder.
     """
     if not isinstance(path, str | PathLike):
         paths = [Path(shard) for shard in path]
@@ -200,7 +200,7 @@ def _indexed(index: Path) -> Iterator[Path]:
             raise ValueError("it names other things than weight files")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{index} cannot be read as an index of shards ({error!r}); download it again") from error
-    # a download cache links both the index and the shards into one other folder; a link to elsewhere is refused
+    # a hub cache symlinks index and shards into one other folder; links to anywhere else are rejected
     folders = {index.parent.resolve(), index.resolve().parent}
     for name in sorted(names):
         shard = index.parent / name

@@ -1,4 +1,4 @@
-"""Wan LoRA files -> one form; merge and save."""
+"""Wan LoRA files of any format -> one representation; merging and saving."""
 
 import logging
 import math
@@ -18,8 +18,8 @@ from .tensor_names import layer_name, spelling
 
 log = logging.getLogger(__name__)
 
-PREFIX = "diffusion_model."  # the spelling that ComfyUI and every common tool reads
-MERGE_ELEMENTS = 1 << 20  # of a weight in fp32 at a time
+PREFIX = "diffusion_model."  # read by ComfyUI and every common tool
+MERGE_ELEMENTS = 1 << 20  # chunk of a weight that is merged in fp32 at a time
 SIZES = {1536: "1.3B", 3072: "5B", 5120: "14B"}
 """Released Wan models by width."""
 
@@ -33,7 +33,7 @@ _SUFFIXES = {
     ".alpha": "alpha",
     ".diff": "diff",
     ".diff_b": "diff_b",
-    ".w_norm": "diff",  # what LyCORIS calls the differences of a norm
+    ".w_norm": "diff",  # LyCORIS' names for norm layers
     ".b_norm": "diff_b",
 }
 _FOREIGN = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "dora_scale": "DoRA", "set_weight": "weights"}
@@ -41,7 +41,7 @@ _FOREIGN = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "dora_s
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One layer's update ``scale * up @ down``: ``down [rank, in]``, ``up [out, rank]``, more axes for Conv3d."""
+    """A low-rank update ``scale * up @ down``: ``down [rank, in]``, ``up [out, rank]``; more axes for Conv3d."""
 
     down: Tensor
     up: Tensor
@@ -53,16 +53,16 @@ class LoraLayer:
 
     @property
     def scale(self) -> float:
-        """``alpha / rank`` where the file has an alpha, otherwise 1."""
+        """``alpha / rank``, or 1 for a file without alpha."""
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
 @dataclass(frozen=True)
 class Lora:
-    """What a LoRA file holds, by original Wan names.
+    """The content of a LoRA file, under original Wan names.
 
-    ``layers``: low-rank updates by layer (``blocks.0.self_attn.q``). ``diffs``: full differences by parameter
-    (``blocks.0.norm3.bias``), as distillation LoRAs have them. ``unknown``: names of tensors not understood.
+    ``layers``: low-rank updates by layer (``blocks.0.self_attn.q``). ``diffs``: full-rank updates by parameter
+    (``blocks.0.norm3.bias``), as in distillation LoRAs. ``unknown``: tensor names that were not recognised.
     """
 
     layers: dict[str, LoraLayer]
@@ -85,7 +85,7 @@ class Lora:
         return tensors
 
     def describe(self) -> str:
-        """Its parts, ranks, number format and names in words."""
+        """Number of updates, ranks, dtype and naming scheme, as text."""
         ranks = sorted({layer.rank for layer in self.layers.values()})
         parts = []
         if ranks:
@@ -101,21 +101,21 @@ class Lora:
 
 @dataclass(frozen=True)
 class LoraMatch:
-    """The part of a LoRA that a model has a place for, and the names of the rest."""
+    """The updates of a LoRA that match a model's parameters, and the names of the others."""
 
     layers: dict[str, LoraLayer]
     diffs: dict[str, Tensor]
     unused: tuple[str, ...]
 
     def describe(self) -> str:
-        """How many updates match, and the first ones that do not."""
+        """The number of updates that match, and the first ones that do not."""
         matched = len(self.layers) + len(self.diffs)
         text = f"{matched} of {matched + len(self.unused)} updates matched"
         return text + (f"; NOT USED: {', '.join(self.unused[:5])}" if self.unused else "")
 
 
 def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
-    """Read LoRA tensors in any supported spelling; ``source`` names them in errors."""
+    """Parse LoRA tensors of any supported format; ``source`` names them in errors."""
     parts: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for name, tensor in tensors.items():
@@ -132,7 +132,7 @@ def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
             layers[name] = _layer(name, part, source)
         elif part.keys() & {"down", "up", "alpha"}:
             unknown.append(name)
-        if "diff" in part:  # a modulation is a parameter itself, everything else the weight of a layer
+        if "diff" in part:  # a modulation is a parameter of its own, everything else a layer with a weight
             diffs[name if name.endswith("modulation") else f"{name}.weight"] = part["diff"]
         if "diff_b" in part:
             diffs[f"{name}.bias"] = part["diff_b"]
@@ -146,7 +146,7 @@ def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
 
 
 def _classify(name: str, source: str) -> tuple[str, str | None]:
-    """The layer that a tensor belongs to, and what it is of the layer; None for what is not known."""
+    """The layer that a tensor belongs to, and its role there; None for a tensor that is not recognised."""
     if kind := _FOREIGN.get(name.rpartition(".")[2]):
         raise ValueError(
             f"{source} holds {kind} ({name}), which is no plain LoRA; add it with ComfyUI's own LoRA loader behind "
@@ -199,9 +199,9 @@ def save_lora(lora: Lora, path: str | PathLike, metadata: Mapping[str, str] | No
 
 
 def match_lora(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> LoraMatch:
-    """The updates of ``lora`` that have a parameter among ``shapes`` (parameter name -> shape).
+    """Match the updates of ``lora`` to ``shapes`` (parameter name -> shape).
 
-    Warns of those that have none. Raises ``ValueError`` when that is all of them, or one is of another size; the
+    Logs a warning for updates without a parameter. Raises ``ValueError`` when none matches or a shape differs; the
     message says what to load instead.
     """
     layers = {name: layer for name, layer in lora.layers.items() if f"{name}.weight" in shapes}
@@ -251,7 +251,7 @@ def merge_lora(model: nn.Module, lora: Lora, strength: float = 1.0) -> None:
 
 
 def _add_product(weight: Tensor, layer: LoraLayer, scale: float) -> None:
-    """``weight += scale * up @ down``, some rows at a time: in fp32 a whole layer of 14B is a quarter of a gigabyte."""
+    """``weight += scale * up @ down``, in chunks of rows: an fp32 copy of a whole 14B layer takes 283 MB."""
     up, down = (factor.to(weight.device, torch.float32).flatten(1) for factor in (layer.up, layer.down))
     flat = weight.view(weight.shape[0], -1)  # a view, not a copy
     step = max(1, MERGE_ELEMENTS // flat.shape[1])

@@ -1,8 +1,8 @@
-"""Quantised layers of a checkpoint, in every spelling -> one form.
+"""Quantised layers of a checkpoint, in every storage format -> one representation.
 
-fp8 files keep a weight as ``round(weight / scale)`` in 8 bits, with one scale for the layer or one for each row. The
-scale stands beside the weight as ``scale_weight`` (with or without a ``scaled_fp8`` marker in the file) or as
-``weight_scale`` (with ``comfy_quant`` beside it, ``_quantization_metadata`` in the header, or neither).
+fp8 files store ``weight / scale`` rounded to 8 bits, with a scale per layer or per row. The scale is a tensor
+``scale_weight`` (with or without a ``scaled_fp8`` marker in the file) or ``weight_scale`` (with a ``comfy_quant``
+tensor beside it, ``_quantization_metadata`` in the header, or neither).
 """
 
 import json
@@ -23,9 +23,9 @@ _FIX = "load it with ComfyUI's own loader for it, or pick an fp8, fp16 or bf16 f
 
 @dataclass(frozen=True)
 class QuantisedLayer:
-    """How the weight of one layer is kept. ``format`` is ComfyUI's name for it; ``scale`` has 1 or ``rows`` entries.
+    """Quantisation of one layer's weight. ``format`` is ComfyUI's name for it; ``scale`` has 1 or ``rows`` entries.
 
-    ``extra``: tensors that only ComfyUI's own formats need (nvfp4, int8 ...), by suffix.
+    ``extra``: further tensors of ComfyUI's own formats (nvfp4, int8 ...), by suffix.
     """
 
     format: str
@@ -36,14 +36,14 @@ class QuantisedLayer:
 
     @property
     def is_fp8(self) -> bool:
-        """Whether it is a weight in fp8, or in full precision, with a scale; else it is ComfyUI's alone."""
+        """Whether the weight is fp8 or full precision, with a scale; other formats are ComfyUI's own."""
         return not self.format or self.format.startswith("float8")
 
 
 def split_quantised(
     tensors: Mapping[str, Tensor], header: Mapping[str, dict[str, object]], source: str
 ) -> tuple[dict[str, Tensor], dict[str, QuantisedLayer], str]:
-    """Tell weights from what belongs to their quantisation.
+    """Separate weights from scales and other quantisation metadata.
 
     Args:
         tensors: by original name.
@@ -51,10 +51,10 @@ def split_quantised(
         source: names the file in errors.
 
     Returns:
-        Parameters by name, quantised layers by name, and the spelling in words ("" where nothing is quantised).
+        Parameters by name, quantised layers by name, and the storage format as text ("" where nothing is quantised).
 
     Raises:
-        ValueError: a scale or a description that cannot be understood.
+        ValueError: a scale or metadata that is malformed.
     """
     weights: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
@@ -64,7 +64,7 @@ def split_quantised(
             parts.setdefault(layer, {})[suffix] = tensor
         elif name != MARKER:
             weights[name] = tensor
-    # in files with the marker, two entries in it ask for a multiplication in full precision
+    # a marker with two entries asks for matrix products in full precision
     full = {"full_precision_matrix_mult": True} if MARKER in tensors and tensors[MARKER].numel() == 2 else {}
     layers = {}
     for name in sorted(parts.keys() | header.keys()):
@@ -131,7 +131,7 @@ def _spelling(tensors: Mapping[str, Tensor], header: Mapping[str, object], parts
 
 
 def dequantise(weight: Tensor, layer: QuantisedLayer | None, name: str, source: str) -> Tensor:
-    """``weight`` in a dtype that can be computed with: fp8 becomes ``weight * scale`` in bf16, others stay.
+    """Dequantise: fp8 becomes ``weight * scale`` in bf16; full-precision weights are returned unchanged.
 
     Raises ``ValueError`` for a quantisation other than fp8.
     """
@@ -146,9 +146,9 @@ def dequantise(weight: Tensor, layer: QuantisedLayer | None, name: str, source: 
 def comfy_tensors(
     weights: Mapping[str, Tensor], layers: Mapping[str, QuantisedLayer], marker: bool
 ) -> dict[str, Tensor]:
-    """Weights and their quantisation in the spelling that ComfyUI reads.
+    """Weights and their quantisation in a storage format that ComfyUI reads.
 
-    ``marker``: the older one, with ``scaled_fp8`` and ``scale_weight``; otherwise ``comfy_quant`` beside each layer.
+    ``marker``: the older format, ``scaled_fp8`` and ``scale_weight``; otherwise ``comfy_quant`` beside each layer.
     """
     tensors = dict(weights)
     full = any(layer.config.get("full_precision_matrix_mult") for layer in layers.values())

@@ -1,7 +1,7 @@
-"""The names that Wan files give to layers -> the original ones, those of the released Wan2.1 files.
+"""Tensor names of Wan files -> the original ones, those of the released Wan2.1 files.
 
-Three families: the original names, diffusers' (``blocks.0.attn1.to_q``), and either of them with underscores in place
-of dots (``lora_unet_blocks_0_self_attn_q``), as LoRA trainers write them. All may stand behind a container's prefix.
+Three naming schemes: original, diffusers (``blocks.0.attn1.to_q``), and either of them with underscores for dots
+(``lora_unet_blocks_0_self_attn_q``), as LoRA trainers write them. Any of them may have a prefix.
 """
 
 import re
@@ -21,7 +21,7 @@ PREFIXES = (
 )
 UNDERSCORE_PREFIXES = ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_")
 
-# a name that only a Wan DiT has, in both families
+# tensors that only a Wan DiT has, in the original and in the diffusers scheme
 _MARKS = ("head.modulation", "condition_embedder.time_proj.weight")
 
 _ATTENTION = ("q", "k", "v", "o", "norm_q", "norm_k", "k_img", "v_img", "norm_k_img")
@@ -60,7 +60,7 @@ _UNDERSCORED_IN_BLOCK = re.compile(r"(?:blocks_(\d+)_)?(.+)", re.DOTALL)
 
 
 def original_name(name: str) -> str:
-    """The original name of a tensor or layer, given without prefix; what is not diffusers' comes back as it is."""
+    """Diffusers name of a tensor or layer -> original name, both without prefix; other names are returned unchanged."""
     block, rest = _split(_IN_BLOCK, name)
     for theirs, ours in (_BLOCK if block else _OUTSIDE).items():
         if rest == theirs or rest.startswith(theirs + "."):
@@ -69,7 +69,7 @@ def original_name(name: str) -> str:
 
 
 def layer_name(name: str) -> str:
-    """The original name of a layer of a LoRA file, given with prefix and in any family."""
+    """Layer name in a LoRA file, of any scheme and with its prefix -> original name."""
     name = without_prefixes(name)
     for prefix in UNDERSCORE_PREFIXES:
         if name.startswith(prefix):
@@ -80,7 +80,7 @@ def layer_name(name: str) -> str:
 
 
 def spelling(names: Iterable[str]) -> str:
-    """In words for a report: the prefix and the family of the tensor names of a file."""
+    """Naming scheme and prefix of a file's tensor names, as text for a report."""
     names = list(names)
     prefix = next((name[: len(name) - len(without_prefixes(name))] for name in names), "")
     if 2 * sum(name.startswith(UNDERSCORE_PREFIXES) for name in names) > len(names):
@@ -91,7 +91,7 @@ def spelling(names: Iterable[str]) -> str:
 
 
 def container_prefix(names: Iterable[str]) -> str | None:
-    """The prefix that the tensors of a Wan DiT share in a checkpoint; None when there is no Wan DiT in it."""
+    """The prefix of the DiT's tensors in a checkpoint; None if it has no Wan DiT."""
     names = set(names)
     return next((prefix for prefix in ("", *PREFIXES) for mark in _MARKS if prefix + mark in names), None)
 
