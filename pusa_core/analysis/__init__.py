@@ -1,4 +1,4 @@
-"""Instruments of the paper: how latent frames attend to each other, and where parameters have changed."""
+"""The paper's analyses: attention between latent frames, and parameter drift."""
 
 from .attention_map import AttentionMaps, AttentionRecorder, RecordedModel, frame_attention, pooled_frame_attention
 from .drift import Change, checkpoint_drift, lora_drift

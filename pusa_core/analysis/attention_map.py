@@ -1,4 +1,4 @@
-"""How much of its self-attention every latent frame pays to every other (Pusa, arXiv 2507.16116, fig. 4).
+"""Frame-to-frame self-attention maps (Pusa, arXiv 2507.16116, fig. 4).
 
 The paper gives no formula. Here, with all ``n`` tokens of a frame and all heads,
 ``M[f, g] = mean over heads and queries i of f of sum over keys j of g of softmax_j(q_i . k_j / sqrt(d))``.
@@ -20,9 +20,9 @@ from ..model.attention import Attention, Block, hook_self_attention
 from ..model.dit import WanModel
 
 FrameAttention = Callable[[Tensor, Tensor, int], Tensor]
-"""``(q [B, N, heads, d], k [B, N, heads, d], frames) -> [B, F, F]``; rows are the frames that look."""
+"""``(q [B, N, heads, d], k [B, N, heads, d], frames) -> [B, F, F]``; rows are the query frames."""
 
-CHUNK = 1 << 25  # attention weights at a time: 128 MiB in fp32
+CHUNK = 1 << 25  # attention weights in memory at a time: 128 MiB in fp32
 
 
 @torch.no_grad()
@@ -30,9 +30,9 @@ def frame_attention(q: Tensor, k: Tensor, frames: int, chunk: int = CHUNK) -> Te
     """The exact map ``[B, F, F]``, fp32: softmax over all keys, then summed over a frame's keys, then averaged.
 
     Args:
-        q, k: queries and keys ``[B, N, heads, d]`` as they enter the softmax; the ``N`` tokens are sorted by frame.
-        frames: latent frames ``F``.
-        chunk: attention weights that are in memory at a time, in fp32; N x N of them never are.
+        q, k: queries and keys ``[B, N, heads, d]`` as they enter the softmax; the ``N`` tokens are ordered by frame.
+        frames: number of latent frames ``F``.
+        chunk: number of attention weights in memory at a time (fp32); the N x N matrix is never materialised.
 
     Raises:
         ValueError: ``N`` is not a multiple of ``frames``.
@@ -51,10 +51,9 @@ def frame_attention(q: Tensor, k: Tensor, frames: int, chunk: int = CHUNK) -> Te
 
 @torch.no_grad()
 def pooled_frame_attention(q: Tensor, k: Tensor, frames: int) -> Tensor:
-    """Queries and keys averaged over each frame before the softmax: what the exact map is often taken to be.
+    """An approximation that averages queries and keys over each frame before the softmax. For comparison only.
 
-    Arguments and result as in :func:`frame_attention`. A mean of tokens attends unlike the tokens do: what single
-    tokens look for is averaged away. For comparison only.
+    Arguments and result as in :func:`frame_attention`. A mean query does not attend like the queries it averages.
     """
     _check_tokens(q.shape[1], frames)
     queries, keys = (reduce(x.float(), "b (f i) heads d -> b f heads d", "mean", f=frames) for x in (q, k))
@@ -64,12 +63,12 @@ def pooled_frame_attention(q: Tensor, k: Tensor, frames: int) -> Tensor:
 
 def _check_tokens(tokens: int, frames: int) -> None:
     if frames < 1 or tokens % frames:
-        raise ValueError(f"{tokens} tokens cannot be shared out among {frames} latent frames")
+        raise ValueError(f"{tokens} tokens cannot be divided among {frames} latent frames")
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Maps ``[steps, blocks, F, F]``, fp32, of the named steps (from 0) and blocks; rows are the frames that look."""
+    """Maps ``[steps, blocks, F, F]``, fp32, of the named steps (from 0) and blocks; rows are the query frames."""
 
     maps: Tensor
     steps: tuple[int, ...]
@@ -77,16 +76,16 @@ class AttentionMaps:
 
     @property
     def to_first(self) -> Tensor:
-        """``[steps, blocks]``: the share that frames 1 and later pay to frame 0, on average."""
+        """``[steps, blocks]``: mean attention of frames 1 and later to frame 0."""
         return self.maps[:, :, 1:, 0].mean(-1)
 
     @property
     def to_self(self) -> Tensor:
-        """``[steps, blocks]``: the share that a frame pays to itself, on average."""
+        """``[steps, blocks]``: mean attention of a frame to itself."""
         return self.maps.diagonal(dim1=-2, dim2=-1).mean(-1)
 
     def describe(self) -> str:
-        """The two shares for every step and block, a line each."""
+        """Both means, one line per step and block."""
         return "\n".join(
             f"step {step}, block {block}: {first:.1%} to frame 0 from the others, {own:.1%} to the frame itself"
             for step, firsts, owns in zip(self.steps, self.to_first.tolist(), self.to_self.tolist(), strict=True)
@@ -94,7 +93,7 @@ class AttentionMaps:
         )
 
     def save(self, npz: str | PathLike, table: str | PathLike) -> None:
-        """Write ``maps``, ``steps`` and ``blocks`` as ``.npz``, and one line for each pair of frames as CSV."""
+        """Write ``maps``, ``steps`` and ``blocks`` as ``.npz``, and one CSV row per pair of frames."""
         np.savez_compressed(npz, maps=self.maps.numpy(), steps=np.array(self.steps), blocks=np.array(self.blocks))
         with open(table, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -106,12 +105,12 @@ class AttentionMaps:
 
 
 class AttentionRecorder:
-    """Collects maps while a model samples.
+    """Accumulates maps while a model samples.
 
-    ``step`` is the sampling step that runs; whoever samples sets it. Several calls for a step and block (a batch, a
-    second conditioning) are averaged.
+    ``step``, the current sampling step, is set by the caller. Several calls per step and block (a batch, a second
+    conditioning) are averaged.
 
-    Raises ``ValueError`` for a step or block that does not exist. Negative ones count from the end.
+    Raises ``ValueError`` for a step or block that does not exist; negative ones count from the end.
     """
 
     def __init__(
@@ -132,23 +131,23 @@ class AttentionRecorder:
 
     @property
     def listening(self) -> bool:
-        """Whether the present step is one of those to record."""
+        """Whether the current step is to be recorded."""
         return self.step in self.steps
 
     @torch.compiler.disable
     def record(self, block: int, q: Tensor, k: Tensor, frames: int) -> None:
-        """Add the self-attention of ``block`` in the present step, see :func:`frame_attention`."""
+        """Add the self-attention of ``block`` at the current step; arguments as in :func:`frame_attention`."""
         maps = self.measure(q, k, frames).double().cpu()
         key = (self.step, block)
         self._sums[key] = maps.sum(0) + self._sums.get(key, 0)
         self._counts[key] = self._counts.get(key, 0) + len(maps)
 
     def after_step(self, step: int, denoised: Tensor, latents: Tensor) -> None:
-        """For samplers: a callback after each step, see :func:`pusa_core.sampling.sampler.euler_sample`."""
+        """Sampling callback (:func:`pusa_core.euler_sample`) that advances the current step."""
         self.step = step + 1
 
     def result(self) -> AttentionMaps:
-        """What was recorded. Raises ``ValueError`` when a step or block never ran."""
+        """The recorded maps. Raises ``ValueError`` when a step or block never ran."""
         missing = [(s, b) for s in self.steps for b in self.blocks if (s, b) not in self._sums]
         if missing:
             step, block = missing[0]
@@ -158,7 +157,7 @@ class AttentionRecorder:
 
 
 def parse_numbers(text: str) -> list[int]:
-    """Steps or blocks from text such as ``"0, 3, -1"``. Raises ``ValueError`` for any other."""
+    """Parse steps or blocks such as ``"0, 3, -1"``. Raises ``ValueError`` for any other text."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

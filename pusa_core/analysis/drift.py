@@ -1,7 +1,7 @@
-"""How far the parameters of a model have moved (Pusa, arXiv 2507.16116, fig. 5).
+"""Parameter drift: how far fine-tuning has moved a model (Pusa, arXiv 2507.16116, fig. 5).
 
-The paper does not define its "relative change". Here it is ``||dW|| / ||W||`` with Frobenius norms, of a parameter or
-of all parameters of a group together.
+The paper does not define its "relative change". Here it is ``||dW|| / ||W||`` in Frobenius norm, of one parameter or
+of a group taken together.
 """
 
 import csv
@@ -20,7 +20,7 @@ from ..weights.quantised import dequantise
 
 Progress = Callable[[int, int], None]
 Paths = str | PathLike | Iterable[str | PathLike]
-CHUNK = 1 << 18  # elements in fp32 and fp64 at a time
+CHUNK = 1 << 18  # elements converted to fp32 and fp64 at a time
 
 _COMPONENTS = {
     r"blocks\.\d+\.(self|cross)_attn\.([qkvo])\..+": r"\1-attention \2",
@@ -37,7 +37,7 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter by original name, with the Frobenius norms of its value before and of its change."""
+    """A parameter under its original name, with the Frobenius norms of its old value and of its change."""
 
     name: str
     elements: int
@@ -50,7 +50,7 @@ class Change:
 
     @property
     def component(self) -> str:
-        """What the parameter is part of, whichever the block: "self-attention q", "feed-forward", "head" ..."""
+        """The kind of layer, whichever the block: "self-attention q", "feed-forward", "head" ..."""
         matches = ((re.fullmatch(pattern, self.name), text) for pattern, text in _COMPONENTS.items())
         return next(match.expand(text) for match, text in matches if match)
 
@@ -61,7 +61,7 @@ class Change:
 
 
 def relative_change(changes: Iterable[Change]) -> float:
-    """``||dW|| / ||W||`` of the parameters together; 0 where nothing has changed, infinite for a change from zero."""
+    """``||dW|| / ||W||`` of all parameters together; 0 without a change, infinite for a change from zero."""
     changes = list(changes)
     change = math.hypot(*(each.change for each in changes))
     norm = math.hypot(*(each.norm for each in changes))
@@ -69,11 +69,11 @@ def relative_change(changes: Iterable[Change]) -> float:
 
 
 class WeightReader:
-    """The weights of a Wan checkpoint, read one at a time: what was read before is not in memory, mapped or not."""
+    """Reads the weights of a Wan checkpoint one at a time; memory is freed, and unmapped, between reads."""
 
     def __init__(self, path: Paths) -> None:
         paths = shard_paths(path)
-        checkpoint = read_checkpoint(paths)  # mapped: of the weights nothing is read
+        checkpoint = read_checkpoint(paths)  # memory-mapped: no weight is read yet
         self.source = checkpoint.source
         self.shapes = {name: tuple(weight.shape) for name, weight in checkpoint.weights.items()}
         self._quantised = checkpoint.quantised
@@ -81,7 +81,7 @@ class WeightReader:
         self._places = {ours: (shards[theirs], theirs) for ours, theirs in names_in_file(shards, self.source).items()}
 
     def read(self, name: str) -> Tensor:
-        """A parameter by original name, dequantised. Raises ``ValueError`` for NaN."""
+        """A parameter under its original name, dequantised. Raises ``ValueError`` for NaN or infinity."""
         layer = self._quantised.get(name.removesuffix(".weight"))
         value = dequantise(read_tensor(*self._places[name]), layer, name, self.source)
         check_finite(value, name, self.source)
@@ -92,7 +92,7 @@ def _silent(done: int, total: int) -> None: ...
 
 
 def checkpoint_drift(base: Paths, other: Paths, report: Progress = _silent) -> list[Change]:
-    """The change of every parameter from one Wan text-to-video checkpoint to another, whatever names they use.
+    """The change of every parameter between two Wan text-to-video checkpoints of any format.
 
     Reads one tensor of each at a time and calls ``report(done, total)`` after each.
 
@@ -111,7 +111,7 @@ def checkpoint_drift(base: Paths, other: Paths, report: Progress = _silent) -> l
 def lora_drift(base: Paths, lora: Lora, strength: float, report: Progress = _silent) -> list[Change]:
     """The change that ``lora`` at ``strength`` makes to every parameter of a Wan text-to-video checkpoint.
 
-    The update of a layer is never formed: its norm follows from its factors. ``report`` as in
+    The update of a layer is never materialised: its norm follows from the factors. ``report`` as in
     :func:`checkpoint_drift`.
 
     Raises ``ValueError`` when the LoRA does not fit.
@@ -149,7 +149,7 @@ def _lora_change(
 
 
 def product_norm(layer: LoraLayer) -> float:
-    """``||up @ down||`` of a layer from two matrices of rank x rank: ``||B A||^2 = sum((B^T B) * (A A^T))``."""
+    """``||up @ down||`` from two rank x rank matrices: ``||B A||^2 = sum((B^T B) * (A A^T))``."""
     up, down = layer.up.flatten(1).double(), layer.down.flatten(1).double()
     return math.sqrt(max(0.0, ((up.T @ up) * (down @ down.T)).sum().item()))
 
@@ -159,7 +159,7 @@ def _norm_of(tensor: Tensor) -> float:
 
 
 def _norm(elements: int, values: Callable[[slice], Tensor]) -> float:
-    """The Frobenius norm of ``elements`` values, some at a time."""
+    """The Frobenius norm of ``elements`` values, in chunks."""
     total = 0.0
     for start in range(0, elements, CHUNK):
         total += values(slice(start, start + CHUNK)).double().square().sum().item()
@@ -167,18 +167,18 @@ def _norm(elements: int, values: Callable[[slice], Tensor]) -> float:
 
 
 def by_component(changes: Iterable[Change]) -> list[tuple[str, float]]:
-    """The relative change of every component, in the order of first mention."""
+    """The relative change of every component, in order of first appearance."""
     return _grouped(changes, lambda change: change.component)
 
 
 def by_block(changes: Iterable[Change]) -> list[tuple[str, float]]:
-    """The relative change of every block, all of its parameters together."""
+    """The relative change of every block, its parameters taken together."""
     inside = [change for change in changes if change.block is not None]
     return _grouped(inside, lambda change: str(change.block))
 
 
 def most_changed(changes: Iterable[Change], count: int = 20) -> list[tuple[str, float]]:
-    """The parameters that have changed most, relative to their own norm."""
+    """The parameters with the largest relative change."""
     ranked = sorted(changes, key=lambda change: change.relative, reverse=True)
     return [(change.name, change.relative) for change in ranked[:count]]
 
@@ -191,7 +191,7 @@ def _grouped(changes: Iterable[Change], group_of: Callable[[Change], str]) -> li
 
 
 def save_table(changes: Iterable[Change], path: str | PathLike) -> None:
-    """One line for every parameter as CSV, the norms included, so that other groups can be formed."""
+    """One CSV row per parameter, norms included, so that other groups can be formed."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["parameter", "component", "block", "elements", "norm", "change", "relative"])

@@ -1,4 +1,4 @@
-"""Figures drawn with Pillow alone: grids of maps and bar charts."""
+"""Figures drawn with Pillow: grids of attention maps and bar charts."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from PIL import Image, ImageDraw, ImageFont
 from .attention_map import AttentionMaps
 from .drift import Change, by_block, by_component, most_changed
 
-GAP, LINE = 10, 14  # pixels: between panels, of a line of text
+GAP, LINE = 10, 14  # pixels: gap between panels, line height
 INK, QUIET, BAR = (20, 20, 20), (120, 120, 120), (70, 110, 180)
-# dark blue over red to pale yellow, brighter all the way: readable in print and without colour vision
+# dark blue, red, pale yellow, of monotonic lightness: readable in print and by the colour-blind
 _COLORS = np.array([(10, 8, 40), (80, 20, 110), (160, 40, 100), (230, 90, 50), (250, 180, 40), (252, 252, 200)])
-TITLE = "share of self-attention: latent frame of the row looks at latent frame of the column"
-GAMMA = 0.5  # of the colour scale: the share a frame pays to itself dwarfs all others
+TITLE = "share of self-attention: query frame (row), key frame (column)"
+GAMMA = 0.5  # of the colour scale: a frame attends to itself far more than to others
 
 
 def colors_of(values: np.ndarray, top: float) -> np.ndarray:
-    """Values 0 to ``top`` -> RGB bytes, with one axis more."""
+    """Values in 0..``top`` -> RGB bytes, with a trailing axis of 3."""
     place = np.clip(values / top, 0, 1) ** GAMMA * (len(_COLORS) - 1)
     low = np.minimum(place.astype(int), len(_COLORS) - 2)
     part = (place - low)[..., None]
@@ -25,9 +25,9 @@ def colors_of(values: np.ndarray, top: float) -> np.ndarray:
 
 
 def draw_attention_maps(maps: AttentionMaps, title: str = TITLE, top: float | None = None) -> Image.Image:
-    """A grid of maps, steps downwards and blocks across, all on one colour scale, with frame numbers.
+    """A grid of maps, a row per step and a column per block, on one colour scale.
 
-    ``top``: the share at the upper end of the scale, the largest by default; so that several pictures can share one.
+    ``top``: upper end of the scale, by default the largest value; set it so that several figures share a scale.
     """
     grid = maps.maps.numpy()
     frames = grid.shape[-1]
@@ -71,7 +71,7 @@ def _draw_scale(
 
 
 def draw_drift(changes: Sequence[Change], title: str, *, lora: bool) -> Image.Image:
-    """Bars of the relative change by component, by block and of the 20 parameters that changed most."""
+    """Bar charts of the relative change by component, by block, and of the 20 parameters that changed most."""
     note = f"{title}. Relative change: Frobenius norm of the change over that of the weights, of a group together."
     if lora:
         note += " What a LoRA has no factors for, it cannot change: zeros there say nothing."
@@ -84,7 +84,7 @@ def draw_drift(changes: Sequence[Change], title: str, *, lora: bool) -> Image.Im
 
 
 def draw_bars(panels: Sequence[tuple[str, Sequence[tuple[str, float]]]], note: str) -> Image.Image:
-    """Panels side by side, each a title and bars of named values as percentages; ``note`` stands below."""
+    """Panels of horizontal bars side by side, values as percentages, with ``note`` below."""
     font = ImageFont.load_default()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     bar, value = 150, 56

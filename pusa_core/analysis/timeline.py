@@ -1,4 +1,4 @@
-"""A picture of the latent frames of a video: which are given, at which noise level, and the pixel frames they hold."""
+"""A picture of a video's latent frames: their noise levels, and the pixel frames they cover."""
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -12,7 +12,7 @@ GENERATED, GIVEN = (52, 56, 64), (222, 140, 40)
 
 
 def draw_timeline(levels: Tensor) -> Image.Image:
-    """A cell for each of the noise levels ``[F]``: orange for a frame given as it is, grey for a new one."""
+    """One cell per noise level ``[F]``: orange for a frame that is kept, grey for one that is generated."""
     frames = len(levels)
     columns, rows = min(frames, CELLS_PER_ROW), -(-frames // CELLS_PER_ROW)
     size = (columns * (CELL_WIDTH + GAP) + GAP, rows * (CELL_HEIGHT + GAP) + GAP)

@@ -15,17 +15,17 @@ TARGETS = re.compile(r"blocks\.\d+\.(?:(?:self|cross)_attn\.[qkvo]|ffn\.[02])")
 
 
 def check_rank(rank: int, rows: int, columns: int) -> None:
-    """Raise ``ValueError`` when a LoRA of that rank is larger than the layer it is for."""
+    """Raise ``ValueError`` when the rank exceeds the layer's."""
     limit = min(rows, columns)
     if not 1 <= rank <= limit:
         raise ValueError(f"LoRA rank {rank} does not fit a layer of {rows} x {columns}; use 1 to {limit}")
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer plus a trainable ``alpha / rank * up @ down``; it starts as the layer it wraps.
+    """A frozen linear layer plus a trainable update ``alpha / rank * up @ down``, zero at first.
 
-    The factors are fp32, whatever the layer is. ``dropout`` acts on the update's input; ``strength`` scales the update
-    and is 1 in training.
+    The factors are fp32, whatever the layer's dtype. ``dropout`` is applied to the update's input; ``strength`` scales
+    the update and is 1 in training.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LoraLinear(nn.Module):
         self.alpha = alpha
         self.dropout = dropout
         self.strength = 1.0
-        device = device or base.weight.device  # the layer itself may be kept in main memory
+        device = device or base.weight.device  # the layer itself may be offloaded
         self.down = nn.Parameter(torch.empty(rank, base.in_features, device=device))
         self.up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
@@ -51,7 +51,7 @@ class LoraLinear(nn.Module):
         scale = self.strength * self.alpha / self.down.shape[0]
         inputs = F.dropout(x, self.dropout, self.training) if self.dropout else x
         update = F.linear(F.linear(inputs, self.down.to(x.dtype)), self.up.to(x.dtype))
-        return self.base(x).add_(update, alpha=scale)  # in place: nothing reads the layer's own output
+        return self.base(x).add_(update, alpha=scale)  # in place: autograd does not need the base output
 
 
 def attach_lora(
@@ -61,11 +61,11 @@ def attach_lora(
     dropout: float = 0.0,
     device: torch.device | None = None,
 ) -> dict[str, LoraLinear]:
-    """Freeze ``model`` and wrap every target linear, in place; ``alpha`` defaults to ``rank`` (scale 1).
+    """Freeze ``model`` and wrap every target layer, in place; ``alpha`` defaults to ``rank`` (scale 1).
 
-    ``device`` is that of the adapters; by default each is where its layer is.
+    ``device``: of the adapters, by default that of their layers.
 
-    Returns the adapters by layer name. Raises ``ValueError`` when the rank exceeds a layer or nothing can be wrapped.
+    Returns the adapters by layer name. Raises ``ValueError`` when the rank exceeds a layer's, or no layer matches.
     """
     model.requires_grad_(False)
     targets = {name: layer for name, layer in model.named_modules() if TARGETS.fullmatch(name)}
@@ -81,7 +81,7 @@ def attach_lora(
 
 
 def detach_lora(model: nn.Module, adapters: dict[str, LoraLinear]) -> Lora:
-    """Put the wrapped layers back and return what the adapters learned. A scale of 1 is written without alpha."""
+    """Unwrap the layers and return the adapters as a LoRA, without alpha if its scale is 1."""
     factors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
         _replace(model, name, adapter.base)
@@ -90,7 +90,7 @@ def detach_lora(model: nn.Module, adapters: dict[str, LoraLinear]) -> Lora:
 
 
 def lora_from_factors(factors: Mapping[str, Tensor], alpha: float) -> Lora:
-    """The LoRA of trained parameters ``<layer>.down`` and ``<layer>.up``. A scale of 1 is written without alpha."""
+    """The LoRA with parameters ``<layer>.down`` and ``<layer>.up``, without alpha if its scale is 1."""
     layers = {}
     for name, down in factors.items():
         layer, _, kind = name.rpartition(".")
@@ -100,7 +100,7 @@ def lora_from_factors(factors: Mapping[str, Tensor], alpha: float) -> Lora:
 
 
 def check_start(lora: Lora, shapes: Mapping[str, tuple[int, ...]], rank: int) -> None:
-    """Raise ``ValueError`` unless training of that rank can go on from ``lora`` in a model of these shapes."""
+    """Raise ``ValueError`` unless adapters of that rank can be initialised from ``lora``."""
     match = match_lora(lora, shapes)
     wrong = [name for name in match.layers if not TARGETS.fullmatch(name)]
     if wrong or match.diffs:
@@ -115,7 +115,7 @@ def check_start(lora: Lora, shapes: Mapping[str, tuple[int, ...]], rank: int) ->
 
 @torch.no_grad()
 def start_from(adapters: Mapping[str, LoraLinear], lora: Lora) -> None:
-    """Make fresh adapters compute what ``lora`` does; a rank beyond the LoRA's starts without effect."""
+    """Initialise adapters from ``lora``; surplus ranks start at zero."""
     for name, layer in lora.layers.items():
         if (adapter := adapters.get(name)) is not None:
             scale = adapter.alpha / adapter.down.shape[0]

@@ -1,8 +1,7 @@
-"""Clips and captions encoded once, kept as safetensors.
+"""A content-addressed cache of encoded clips and captions, as safetensors.
 
-An entry's name is a hash of what it was made from: the bytes of the file or of the caption, the size, and the encoder.
-A changed clip, caption, size or encoder therefore is another entry. An entry carries a checksum of its tensor; one that
-does not hold, or cannot be read, is made again.
+The key is a hash of the input (bytes of the clip, or the caption), the size and the encoder, so that a change to any of
+them is a miss. Entries carry a checksum; a corrupt or unreadable one is encoded again.
 """
 
 import hashlib
@@ -25,13 +24,13 @@ from .files import SaveError
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"  # of an entry; part of its name
+FORMAT = "1"  # of an entry; part of its key
 BLOCKS, BLOCK = 64, 1 << 16
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip with the names of its encoded video and caption."""
+    """A clip with the cache keys of its latents and its caption."""
 
     clip: Clip
     size: tuple[int, int]
@@ -42,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Encoders:
-    """What encodes, loaded only when something has to be encoded."""
+    """VAE and text encoder, loaded on the first cache miss."""
 
     load_vae: Callable[[], Vae]
     load_text: Callable[[], Callable[[str], Tensor]]
@@ -51,7 +50,7 @@ class Encoders:
 
 
 def file_identity(path: Path) -> str:
-    """A hash of a weight file's size and of blocks spread over it; of all files in it for a folder."""
+    """A hash of a weight file's size and sampled blocks; for a folder, of all files in it."""
     if path.is_dir():
         return hash_of(*(file_identity(file) for file in sorted(path.rglob("*")) if file.is_file()))
     size = path.stat().st_size
@@ -76,7 +75,7 @@ def hash_of(*parts: object) -> str:
 
 
 def entry_names(clips: Sequence[Clip], data: DataOptions, encoders: Encoders, skip: Skip) -> list[Entry]:
-    """The names under which the clips are kept; a clip that is no video is reported to ``skip``."""
+    """The cache entries of the clips; a file that is not a video is reported to ``skip``."""
     entries = []
     for clip in clips:
         try:
@@ -95,7 +94,7 @@ def context_name(caption: str, encoders: Encoders) -> str:
 
 
 class Cache:
-    """Encoded clips in a folder."""
+    """Cache entries in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -105,7 +104,7 @@ class Cache:
         return self.folder / f"{name}.safetensors"
 
     def holds(self, name: str) -> bool:
-        """Whether the entry is there and whole; a damaged one is reported, and made again by the caller."""
+        """Whether the entry exists and its checksum matches; logs a warning for a corrupt one."""
         if not self.path(name).exists():
             return False
         try:
@@ -113,14 +112,14 @@ class Cache:
                 about = file.metadata()
                 whole = about["sha256"] == _checksum(file.get_tensor("value"), about["length"])
         except (SafetensorError, OSError, KeyError, TypeError) as error:
-            log.warning("cache entry %s cannot be read (%s); it is made again", self.path(name), error)
+            log.warning("cache entry %s cannot be read (%s); it is encoded again", self.path(name), error)
             return False
         if not whole:
-            log.warning("cache entry %s is damaged (its checksum differs); it is made again", self.path(name))
+            log.warning("cache entry %s is damaged (checksum mismatch); it is encoded again", self.path(name))
         return whole
 
     def write(self, name: str, value: Tensor, length: int = 0) -> None:
-        """Write an entry, whole or not at all; ``length``: rows of zeros included that :meth:`read` restores.
+        """Write an entry atomically. ``length``: number of rows that :meth:`read` zero-pads to.
 
         Raises :class:`pusa_core.training.files.SaveError`.
         """
@@ -145,7 +144,7 @@ class Cache:
 
 
 def _checksum(value: Tensor, length: str) -> str:
-    """Of the numbers and of all that says how they are read."""
+    """Over the values, dtype, shape and padded length."""
     digest = hashlib.sha256(f"{value.dtype} {list(value.shape)} {length}".encode())
     digest.update(value.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -160,12 +159,12 @@ def fill(
     progress: Callable[[int, int], None],
     captions: Sequence[str] = (),
 ) -> list[Entry]:
-    """Encode what the cache lacks; returns the clips that can be trained on.
+    """Encode what is not cached; returns the entries that can be trained on.
 
     Args:
-        skip: called for each clip whose frames cannot be read.
-        progress: ``progress(done, total)`` in entries, clips and captions together.
-        captions: captions to encode beside those of the clips.
+        skip: called for each clip that cannot be decoded.
+        progress: ``progress(done, total)``, counting clips and captions together.
+        captions: further captions to encode.
     """
     texts = {context_name(text, encoders): text for text in (*captions, *(entry.clip.caption for entry in entries))}
     missing = {name: text for name, text in texts.items() if not cache.holds(name)}
@@ -178,7 +177,7 @@ def fill(
             used = len(context) - int(context.any(dim=1).flip(0).int().argmax()) if context.any() else 0
             cache.write(name, context[:used].bfloat16(), len(context))
             progress(done := done + 1, total)
-        del encode  # as large as the DiT
+        del encode  # as large as the DiT: freed before the VAE is loaded
     usable, vae = [], lru_cache(encoders.load_vae)
     for entry in entries:
         try:

@@ -1,4 +1,4 @@
-"""The clips of a training folder: finding them, their captions, and reading their frames."""
+"""The clips of a data set folder: discovery, captions, decoding."""
 
 import csv
 import io
@@ -14,9 +14,9 @@ from torch import Tensor
 from ..media.video import resize_cover
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
-NESTED = ("", "train", "videos")  # where metadata's file names may lie; "train" is the layout of Pusa's released set
+NESTED = ("", "train", "videos")  # sub-folders of the metadata's file names; "train" as in Pusa's released data set
 
-TICK = 1e-3  # seconds; Matroska rounds times to milliseconds
+TICK = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
 
 Skip = Callable[[str, str], None]
 """``skip(file, reason)``: a clip that cannot be used."""
@@ -29,10 +29,10 @@ class Clip:
 
 
 def find_clips(folder: Path, skip: Skip) -> list[Clip]:
-    """The clips with captions in ``folder``, in the order of their names; the others are reported to ``skip``.
+    """The clips with captions in ``folder``, sorted by name; others are reported to ``skip``.
 
-    With ``metadata.csv`` or ``metadata.jsonl`` (columns or keys ``file_name`` and ``text``) those it lists, otherwise
-    every video beside a ``.txt`` of the same name.
+    The clips listed in ``metadata.csv`` or ``metadata.jsonl`` (``file_name``, ``text``) if there is one, otherwise
+    every video with a ``.txt`` of the same name.
 
     Raises ``ValueError`` when the metadata cannot be read.
     """
@@ -91,7 +91,7 @@ def _read_jsonl(text: str) -> list[dict]:
 
 
 def clip_size(path: Path) -> tuple[int, int]:
-    """Width and height of a video as it is shown. Raises ``ValueError`` for a file that is no video."""
+    """Displayed width and height of a video. Raises ``ValueError`` for a file that is not one."""
     for picture in _decode(path):
         height, width, _ = _upright(picture).shape
         return width, height
@@ -99,16 +99,16 @@ def clip_size(path: Path) -> tuple[int, int]:
 
 
 def nearest_size(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The one of ``sizes`` whose shape is nearest to that of ``size``, so that least is cut away."""
+    """The bucket of ``sizes`` with the aspect ratio nearest to that of ``size``."""
     shape = size[0] / size[1]
     return min(sizes, key=lambda other: max(shape * other[1] / other[0], other[0] / other[1] / shape))
 
 
 def read_clip(path: Path, size: tuple[int, int], frames: int, fps: float) -> Tensor:
-    """The first ``frames`` frames, scaled to cover ``size`` and cut to it: ``[frames, H, W, 3]`` fp32 in 0..1.
+    """The first ``frames`` frames, scaled to cover ``size`` and cropped: ``[frames, H, W, 3]`` fp32 in 0..1.
 
-    With ``fps``, the frames shown at that rate; otherwise every frame of the file.
-    Raises ``ValueError`` when the file is too short or cannot be read.
+    With ``fps``, resampled to that rate by timestamp; otherwise every frame of the file.
+    Raises ``ValueError`` when the file is too short or cannot be decoded.
     """
     pictures: list[Tensor] = []
     for picture in _at_rate(_decode(path), fps):
@@ -120,7 +120,7 @@ def read_clip(path: Path, size: tuple[int, int], frames: int, fps: float) -> Ten
 
 
 def _decode(path: Path) -> Iterator:
-    """The decoded frames of a video; ``ValueError`` where they cannot be read."""
+    """Decode a video frame by frame. Raises ``ValueError`` where that fails."""
     import av
 
     try:
@@ -131,12 +131,12 @@ def _decode(path: Path) -> Iterator:
 
 
 def _upright(picture: Any) -> Tensor:
-    """``[H, W, 3]`` uint8, turned as the file says (a phone held upright); PyAV before 14 does not tell."""
+    """``[H, W, 3]`` uint8 with the display rotation applied; PyAV before 14 does not expose it."""
     return torch.rot90(torch.from_numpy(picture.to_ndarray(format="rgb24")), getattr(picture, "rotation", 0) // 90)
 
 
 def _at_rate(decoded: Iterator, fps: float) -> Iterator:
-    """Each decoded frame as often as it is the one on screen at ticks of ``1 / fps`` seconds."""
+    """Resample to ``fps``: at every tick of ``1 / fps`` seconds, the frame that is displayed then."""
     if not fps:
         yield from decoded
         return
@@ -158,4 +158,4 @@ def _at_rate(decoded: Iterator, fps: float) -> Iterator:
             gap = picture.time - shown.time
         shown = picture
     if shown is not None:
-        yield from until(shown.time + (gap or 1 / fps))  # the last frame stays as long as the one before
+        yield from until(shown.time + (gap or 1 / fps))  # the last frame is displayed as long as the one before

@@ -1,4 +1,4 @@
-"""Options of a training run from a TOML file and from flags, and back to TOML."""
+"""Training options: parsing of TOML files and flags, and serialisation to TOML."""
 
 import contextlib
 import difflib
@@ -15,7 +15,7 @@ from .config import SECTIONS, Config
 
 
 def read_config(path: Path | None, overrides: Mapping[str, str]) -> Config:
-    """The options of a TOML file, changed by ``overrides`` (``"train.steps" -> "100"``).
+    """The options of a TOML file, with ``overrides`` (``"train.steps" -> "100"``).
 
     Raises:
         FileNotFoundError: no such file, here or in an option.
@@ -25,7 +25,7 @@ def read_config(path: Path | None, overrides: Mapping[str, str]) -> Config:
 
 
 def parse_config(sections: Mapping[str, Any], overrides: Mapping[str, str]) -> Config:
-    """The options in ``sections`` (``{"train": {"steps": 100}}``), changed by ``overrides``."""
+    """The options in ``sections`` (``{"train": {"steps": 100}}``), with ``overrides``."""
     options: dict[str, Any] = {}
     for section, values in sections.items():
         _known(section, list(SECTIONS), f"section [{section}]")
@@ -47,7 +47,7 @@ def parse_config(sections: Mapping[str, Any], overrides: Mapping[str, str]) -> C
 
 
 def to_toml(config: Config) -> str:
-    """The options as TOML, every one of them."""
+    """All options as TOML."""
     parts = []
     for section, values in asdict(config).items():
         parts.append(f"[{section}]")

@@ -1,4 +1,4 @@
-"""What every training step sees. All of it is a function of the seed and the step: nothing else is to be resumed."""
+"""Training batches. Every batch is a pure function of the seed and the step, so that resuming needs no other state."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from .objective import sample_sigmas
 
 
 def generator(seed: int, *use: object) -> torch.Generator:
-    """A generator of its own for every use, such as ``generator(seed, "sample", 17)``."""
+    """An independent random stream per use, such as ``generator(seed, "sample", 17)``."""
     digest = hashlib.sha256("/".join(map(str, (seed, *use))).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
@@ -33,7 +33,7 @@ class Batch:
 
 
 class Order:
-    """Which clips make which batch: every epoch in another order, each batch of one size."""
+    """The clips of each batch: shuffled every epoch, one bucket per batch."""
 
     def __init__(self, sizes: Sequence[tuple[int, int]], batch: int, seed: int) -> None:
         self.groups = [[i for i, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))]
@@ -43,7 +43,7 @@ class Order:
         self.epoch = lru_cache(maxsize=2)(self._epoch)
 
     def __getitem__(self, index: int) -> list[int]:
-        """Clips of batch ``index``, counted from the start of the training."""
+        """Clip indices of batch ``index``, counted from the start of training."""
         epoch, place = divmod(index, self.per_epoch)
         return self.epoch(epoch)[place]
 
@@ -53,14 +53,14 @@ class Order:
         for group in self.groups:
             order = [group[i] for i in torch.randperm(len(group), generator=random)]
             missing = -len(order) % self.batch
-            order += (order * (missing // len(order) + 1))[:missing]  # a last batch is filled from the start
+            order += (order * (missing // len(order) + 1))[:missing]  # the last batch wraps around
             batches += [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
         return [batches[i] for i in torch.randperm(len(batches), generator=random)]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How noise levels and dropped captions are drawn."""
+    """Distribution of noise levels and caption dropout."""
 
     seed: int
     p_async: float
@@ -69,7 +69,7 @@ class Sampling:
 
 
 class Batches:
-    """The batches of a training, read from the cache. Processes share a batch; each takes ``batch`` clips of it."""
+    """Training batches read from the cache; each of ``world`` processes gets ``batch`` clips of a global batch."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Batches:
         return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
     def _sample(self, entry: Entry, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One clip with the noise of the ``number``-th sample of the training."""
+        """One clip, with the noise of the ``number``-th sample of the run."""
         random, how = generator(self.sampling.seed, "sample", number), self.sampling
         dropped = torch.rand((), generator=random) < how.caption_dropout
         latents = self.cache.read(entry.latents)
@@ -102,7 +102,7 @@ class Batches:
 
 
 class ReadAhead:
-    """Batches, of which the next one is read while the present one is trained on."""
+    """Prefetches the next batch while the current one is trained on."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
@@ -119,7 +119,7 @@ class ReadAhead:
 
 
 def split(entries: Sequence[Entry], validation: float) -> tuple[list[Entry], list[Entry]]:
-    """Clips to train on and clips held out: a count, or a share below 1. The choice depends on the clips alone.
+    """Split into training and validation clips (a count, or a fraction below 1), by content hash.
 
     Raises ``ValueError`` when none is left to train on.
     """

@@ -1,4 +1,4 @@
-"""What a run will take in memory and time, from shapes alone."""
+"""Memory and time of a run, estimated from shapes and a measured matmul speed."""
 
 import time
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from .config import DTYPES, Config
 from .network import ModelSource, trained_count
 
 PROBE_SECONDS = 0.2
-# tensors of the width of the stream that one block keeps for its backward pass: norms, modulated inputs, q k v before
-# and after norm and rotation, attention outputs, residuals, of both attentions; the hidden layers of the ffn come apart
+# activations of size [B, N, dim] that a block saves for its backward pass: norms, modulated inputs, q k v before and
+# after norm and rotation, attention outputs, residuals, for both attentions; and those of size [B, N, ffn_dim]
 BLOCK_TENSORS, FFN_TENSORS = 24, 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``weights``, ``training`` (gradients, optimiser, average) and ``activations`` in bytes, for each process."""
+    """Bytes per process: ``weights``, ``training`` (gradients, optimiser state, EMA), ``activations``."""
 
     weights: int
     training: int
@@ -36,7 +36,7 @@ class Estimate:
 
 
 def estimate(source: ModelSource, config: Config, device: torch.device) -> Estimate:
-    """Memory and time of the largest bucket. The time is that of the multiplications at the speed measured here."""
+    """For the largest bucket. The time is that of the matrix products and attentions, at the speed measured here."""
     options, shape = config.train, source.checkpoint.config
     dtype = DTYPES[config.model.dtype]
     trained = trained_count(source, options)
@@ -53,7 +53,7 @@ def estimate(source: ModelSource, config: Config, device: torch.device) -> Estim
 
 
 def _weights_on_device(shape: WanConfig, offloaded: bool) -> int:
-    """How many numbers of the network the device holds at once: with offloaded blocks, one of these."""
+    """Number of weights resident on the device; with offloading, those of one block at a time."""
     sizes = {name: torch.Size(size).numel() for name, size in expected_shapes(shape)}
     blocks = sum(size for name, size in sizes.items() if name.startswith("blocks."))
     return sum(sizes.values()) - (blocks - blocks // shape.num_layers if offloaded else 0)
@@ -76,11 +76,11 @@ def _activations(shape: WanConfig, config: Config, itemsize: int) -> int:
 
 
 def _flops(shape: WanConfig, config: Config, trained: int) -> float:
-    """Of the multiplications of a step, in one process; its attentions are the fused ones."""
+    """Matmul FLOPs of a step in one process, with fused attention."""
     tokens, options = _tokens(shape, config), config.train
     forward = 1 + options.gradient_checkpointing
     linear = 2 * (6 * shape.dim**2 + 2 * shape.dim * shape.ffn_dim)  # self-attention, cross-attention's q and o, ffn
-    attention = 4 * tokens * shape.dim * (forward + 2.5)  # going back, the scores are computed again
+    attention = 4 * tokens * shape.dim * (forward + 2.5)  # the backward pass recomputes the scores
     if options.mode == "full":
         block = linear * (forward + 2) + attention
     else:
@@ -89,7 +89,7 @@ def _flops(shape: WanConfig, config: Config, trained: int) -> float:
 
 
 def _speed(shape: WanConfig, dtype: torch.dtype, device: torch.device) -> float:
-    """Floating-point operations a second in a matrix product of the model's width."""
+    """FLOPs per second of a matrix product of the model's width."""
     rows = 1024
     x = torch.randn(rows, shape.dim, device=device, dtype=dtype)
     weight = torch.randn(shape.ffn_dim, shape.dim, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What is looked at during a training: the loss on held-out clips at fixed noise levels, and a sample video."""
+"""Evaluation during training: validation loss at fixed noise levels, and sample videos."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,13 +40,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def validation_loss(
     model: nn.Module, cache: Cache, entries: Sequence[Entry], seed: int, launch: Launch
 ) -> dict[str, float]:
-    """Mean loss over the clips at each of ``SIGMAS``, the same for all frames; the noise of a clip is always the same.
+    """Mean loss over the clips at each of ``SIGMAS``, all frames at the same one; the noise of a clip is fixed.
 
-    Processes share the clips.
+    Clips are distributed over the processes.
     """
     total = torch.zeros(len(SIGMAS), device=launch.device)
     with evaluating(model):
-        # every process makes as many passes, because processes that share weights make each pass together
+        # the same number of passes in every process: with sharded weights, each pass is collective
         for index in range(launch.rank, -(-len(entries) // launch.world) * launch.world, launch.world):
             entry = entries[index % len(entries)]
             latents, context = cache.read(entry.latents)[None], cache.read(entry.context)[None]
@@ -62,7 +62,7 @@ def validation_loss(
 
 @dataclass
 class SampleVideo:
-    """A video from fixed keyframes, caption and seed."""
+    """A sample video with fixed keyframes, caption and seed."""
 
     config: Config
     context: Tensor
@@ -98,7 +98,7 @@ class SampleVideo:
         return encode_keyframes(self.vae, keyframes, self.settings)
 
     def latents(self, model: WanModel, adapters: dict[str, LoraLinear]) -> Tensor:
-        """Sample with the LoRA at the strength it is for."""
+        """Sample with the LoRA at ``output.lora_strength``."""
         try:
             for adapter in adapters.values():
                 adapter.strength = self.config.output.lora_strength

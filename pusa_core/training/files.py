@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whatever happens while they are written."""
+"""Atomic writes of files and folders."""
 
 import os
 import shutil
@@ -11,13 +11,13 @@ SUFFIX = ".partial"
 
 
 class SaveError(Exception):
-    """Something could not be written; the message names it. What was saved before is as it was."""
+    """A write failed; the message names the file. Earlier saves are intact."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file or folder under a temporary name, and give it its own when all is on the disk.
+    """Atomic write: ``write`` fills a temporary file or folder, which is synced to disk and renamed to ``path``.
 
-    Replaces what is there. Raises :class:`SaveError` when that fails.
+    Replaces what is there. Raises :class:`SaveError` on failure.
     """
     temporary = path.with_name(path.name + SUFFIX)
     try:
@@ -39,7 +39,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder if it is there; a folder loses its name first, so that no part of it is taken for it."""
+    """Delete a file or folder if it exists. A folder is renamed first: its name never stands for a partial one."""
     if path.is_dir():
         if path.suffix != SUFFIX:
             path = path.rename(path.with_name(f"{path.name}.old{SUFFIX}"))
@@ -50,7 +50,7 @@ def remove(path: Path) -> None:
 
 def _to_disk(path: Path) -> None:
     if os.name == "nt" and path.is_dir():
-        return  # Windows opens no folders
+        return  # Windows cannot open folders
     handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(handle)

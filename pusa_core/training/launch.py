@@ -1,4 +1,4 @@
-"""One process, or many started by ``accelerate launch``, behind the same few calls."""
+"""One interface for a single process and for many under ``accelerate launch``."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..model.device import best_device
 from .config import TrainOptions
 
-PATIENCE = timedelta(days=1)  # of processes that wait while the first one encodes clips
+PATIENCE = timedelta(days=1)  # collective timeout while rank 0 encodes clips
 
-SHARD = "zero"  # name of the folder that DeepSpeed makes
+SHARD = "zero"  # tag of DeepSpeed checkpoints
 
 
 class Launch:
@@ -30,48 +30,48 @@ class Launch:
         return model, optimizer
 
     def accumulate(self, model: nn.Module) -> contextlib.AbstractContextManager:
-        """Around each of the backward passes that make a step; processes need to meet only in the last."""
+        """Context of each micro-batch of a step; gradients are synchronised in the last."""
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         (loss / self._parts).backward()
 
     def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
-        """Scale the gradients down to a norm of ``limit``; the norm that they had."""
+        """Clip gradients to a norm of ``limit``; returns the norm before."""
         return nn.utils.clip_grad_norm_(parameters, limit).item()
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over the processes."""
+        """Mean over all processes."""
         return value
 
     def any(self, flag: bool) -> bool:
-        """Whether a flag is set in any process."""
+        """Whether the flag is set in any process."""
         return flag
 
     def whole(self, value: Tensor) -> Tensor:
-        """A tensor on the CPU, whole where processes hold parts of it; every process has to ask."""
+        """The full tensor on the CPU; gathers shards, so every process has to call it."""
         return value.detach().cpu()
 
     def like(self, value: Tensor, parameter: Tensor) -> Tensor:
-        """A whole tensor where, and in the parts in which, ``parameter`` is held."""
+        """A full tensor placed and sharded like ``parameter``."""
         return value.to(parameter.device)
 
     def save_shards(self, folder: Path) -> Path | None:
-        """Write what only DeepSpeed knows, the parts of its optimiser, into a folder; None where there is nothing."""
+        """Write DeepSpeed's sharded optimiser state to a folder; None without DeepSpeed."""
         return None
 
     def load_shards(self, folder: Path) -> None:
-        """Put back what :meth:`save_shards` wrote."""
+        """Load what :meth:`save_shards` wrote."""
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Barrier over all processes."""
 
     def end(self) -> None:
-        """Take leave of the other processes."""
+        """Leave the process group."""
 
 
 class AcceleratedLaunch(Launch):
-    """One of several processes; DDP, FSDP2 or DeepSpeed, as ``accelerate launch`` was told."""
+    """One of several processes: DDP, FSDP2 or DeepSpeed, as configured for ``accelerate launch``."""
 
     def __init__(self, options: TrainOptions) -> None:
         from accelerate import Accelerator, InitProcessGroupKwargs
@@ -83,7 +83,7 @@ class AcceleratedLaunch(Launch):
         super().__init__(options)
         self.accelerator = Accelerator(
             cpu=options.device == "cpu",
-            mixed_precision="no",  # the network itself says what is computed in which precision
+            mixed_precision="no",  # the network casts by itself
             gradient_accumulation_steps=options.accumulate,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
         )
@@ -111,7 +111,7 @@ class AcceleratedLaunch(Launch):
         self.accelerator.backward(loss)
 
     def clip(self, parameters: list[nn.Parameter], limit: float) -> float:
-        norm = self.accelerator.clip_grad_norm_(parameters, limit)  # DeepSpeed tells none before its first step
+        norm = self.accelerator.clip_grad_norm_(parameters, limit)  # None from DeepSpeed before its first step
         return 0.0 if norm is None else float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -148,12 +148,12 @@ class AcceleratedLaunch(Launch):
 
 
 def launch(options: TrainOptions) -> Launch:
-    """What this process was started as."""
+    """The launch that this process was started with."""
     if "ACCELERATE_MIXED_PRECISION" in os.environ or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return AcceleratedLaunch(options)
     return Launch(options)
 
 
 def unwrapped(module: Any) -> Any:
-    """A model without DDP's shell, an optimiser without accelerate's."""
+    """The model inside DDP's wrapper, the optimiser inside accelerate's."""
     return getattr(module, "module", getattr(module, "optimizer", module))

@@ -1,4 +1,4 @@
-"""The training loop: one short file that reads from top to bottom."""
+"""The training loop."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains from ``saved``, or from the start, to the last step."""
+    """Trains from checkpoint ``saved``, or from scratch, to the last step."""
 
     def __init__(self, setup: Setup, saved: Saved | None) -> None:
         self.setup = setup
@@ -34,7 +34,7 @@ class Trainer:
         self.model, self.optimizer, self.parameters = setup.model, setup.optimizer, setup.parameters
         self.ema = Ema(self.parameters, self.options.ema) if self.options.ema else None
         self.step = 0
-        self.row: Row = {}  # of the last step that was completed
+        self.row: Row = {}  # metrics of the last completed step
         if saved is not None:
             self.setup.load_state(saved.tensors(), self.ema)
             self.launch.load_shards(saved.shards)
@@ -43,7 +43,7 @@ class Trainer:
         self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
 
     def train(self) -> None:
-        """Raises :class:`Stopped` when that is asked for; then everything is as after the last completed step."""
+        """Raises :class:`Stopped` on request, with the state of the last completed step."""
         if self.step:
             self.after_step()
         while self.step < self.options.steps:
@@ -78,7 +78,7 @@ class Trainer:
                 f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}; train "
                 f"with a smaller train.lr (it is {self.options.lr:g}), from the last checkpoint with --resume, or anew"
             )
-        with self.setup.stop.deferred():  # the step counts in whole or not at all
+        with self.setup.stop.deferred():  # a step is atomic
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
@@ -92,7 +92,7 @@ class Trainer:
         torch.manual_seed(int(torch.randint(2**62, (), generator=use)))
 
     def after_step(self) -> None:
-        """What is due after the last completed step, and was not done before a stop."""
+        """Validation, metrics, samples and checkpoints that are due after the last completed step."""
         output = self.config.output
         if self.launch.any(self.setup.stop.requested):
             raise Stopped  # all processes at the same step
@@ -108,7 +108,7 @@ class Trainer:
 
     @contextmanager
     def _best_weights(self) -> Iterator[None]:
-        """The moving average in the network, if there is one: it is what will be saved as the result."""
+        """Context with the EMA weights, if any, in the network: they are what is saved as the result."""
         if self.ema is None:
             yield
             return
@@ -118,7 +118,7 @@ class Trainer:
             yield
         finally:
             with self.setup.stop.deferred():
-                if self.ema.exchanged:  # not where a stop came first
+                if self.ema.exchanged:  # unless stopped before the exchange
                     self.ema.exchange()
 
     def validate(self) -> None:
@@ -141,7 +141,7 @@ class Trainer:
             self.setup.report("sample", step=self.step, picture=str(picture), video=str(video))
 
     def save(self) -> None:
-        """Write a checkpoint of the last completed step, unless it is there; with it the plot."""
+        """Write a checkpoint of the last completed step, unless there is one, and the loss plot."""
         if self.saved_step == self.step:
             return
         tensors = dict(self.setup.state(self.ema))
@@ -160,7 +160,7 @@ class Trainer:
             self.launch.wait()
 
     def finish(self) -> dict[str, Any]:
-        """Save what there is, with the result; what the last event of a run tells."""
+        """Save a checkpoint and the result; returns the values of the final event."""
         self.save()
         values = self.ema.values if self.ema is not None else self.parameters
         weights = {name: self.launch.whole(value) for name, value in values.items()}
@@ -177,7 +177,7 @@ class Trainer:
         }
 
     def _written(self, write: Callable[[], object]) -> bool:
-        """Whether something was written; where it cannot be, as on a full disk, the training goes on without it."""
+        """Whether the write succeeded; a failure, such as a full disk, is logged and does not end the training."""
         try:
             write()
         except SaveError as error:

@@ -1,4 +1,4 @@
-"""What a run measured: a CSV, TensorBoard where it is installed, and a picture of the loss."""
+"""Training metrics: CSV, TensorBoard if installed, and a plot of the loss."""
 
 import csv
 import io
@@ -18,12 +18,12 @@ Row = dict[str, Any]
 
 
 class Metrics:
-    """One row a step in ``metrics.csv``.
+    """One row per step in ``metrics.csv``.
 
     Args:
         folder: of the run.
-        sigmas: names of the noise levels of the validation loss.
-        step: rows from this step on are dropped: they will be written again.
+        sigmas: names of the validation noise levels.
+        step: rows from this step on are dropped; they will be written again.
     """
 
     def __init__(self, folder: Path, sigmas: Sequence[str], step: int) -> None:
@@ -47,7 +47,7 @@ class Metrics:
         return text.getvalue()
 
     def add(self, row: Row) -> None:
-        """Write a row; where that fails, as on a full disk, all rows are written when the next one comes."""
+        """Append a row; after a failed write, such as a full disk, the next call rewrites the file."""
         self.rows.append(dict(row))
         try:
             if self._whole:
@@ -64,14 +64,14 @@ class Metrics:
             log.error("cannot write the metrics of step %d (%s); tried again at the next step", row["step"], error)
 
     def plot(self) -> None:
-        """Draw the losses so far. Raises :class:`pusa_core.training.files.SaveError`."""
+        """Plot the losses so far. Raises :class:`pusa_core.training.files.SaveError`."""
         losses = [(row["step"], row["loss"]) for row in self.rows]
         held_out = [(row["step"], row["validation"]) for row in self.rows if row.get("validation") is not None]
         picture = draw_losses(losses, held_out)
         write_whole(plot_path(self.folder), lambda path: picture.save(path, format="PNG"))
 
     def close(self) -> None:
-        """Write what is still in memory. Raises :class:`pusa_core.training.files.SaveError`."""
+        """Flush pending rows. Raises :class:`pusa_core.training.files.SaveError`."""
         if not self._whole:
             self._rewrite()
         if self._board is not None:
@@ -83,7 +83,7 @@ def plot_path(folder: Path) -> Path:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The whole rows of a CSV; a last one that was cut off is left out."""
+    """The complete rows of a CSV; a truncated last row is ignored."""
     rows: list[Row] = []
     if not path.is_file():
         return rows

@@ -1,4 +1,4 @@
-"""The network that is trained: the DiT with its LoRA layers, blocks recomputed in the backward pass."""
+"""The trained network: the DiT with LoRA layers, gradient checkpointing and offloading."""
 
 import contextlib
 from collections.abc import Callable
@@ -18,11 +18,10 @@ from .config import DTYPES, Config, TrainOptions
 
 
 class TrainedWan(WanModel):
-    """A :class:`WanModel` that takes fp32 and computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
+    """A :class:`WanModel` with fp32 inputs that computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
 
-    ``checkpointing``: forget what a block computed and compute it again in the backward pass; ``offload``: keep what
-    is still needed of the forward pass in main memory; ``offload_weights``: fetch the frozen weights of a block from
-    main memory whenever it is computed.
+    ``checkpointing``: gradient checkpointing per block. ``offload``: keep saved activations in main memory.
+    ``offload_weights``: keep frozen block weights in main memory and copy them to the device for each use.
     """
 
     _no_split_modules = ("WanBlock",)  # accelerate shards the model block by block
@@ -50,10 +49,10 @@ class TrainedWan(WanModel):
 
 
 def with_weights_on(device: torch.device, block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-    """What a block computes with copies of its frozen weights on ``device``.
+    """Run a block with copies of its frozen weights on ``device``.
 
-    Autograd keeps them until the block's backward pass is done. With checkpointing that begins when the block is
-    computed again, so that no two blocks are there at once.
+    Autograd holds the copies until the block's backward pass is done. With gradient checkpointing that starts with the
+    recomputation, so that only one block is on the device at a time.
     """
     fetched = {
         name: value.to(device, non_blocking=True, copy=True)
@@ -65,16 +64,16 @@ def with_weights_on(device: torch.device, block: nn.Module, *args: Any, **kwargs
 
 @dataclass(frozen=True)
 class ModelSource:
-    """The files of the network, recognised and checked, but not yet read."""
+    """The network's files, parsed and checked; weights are not yet read."""
 
     checkpoint: Checkpoint
     start: Lora | None
 
 
 def read_source(config: Config) -> ModelSource:
-    """Check the model's files against the options.
+    """Parse the model files and check them against the options.
 
-    Raises ``ValueError`` for anything but a text-to-video Wan model, a rank above a layer, or a LoRA to start from that
+    Raises ``ValueError`` for anything but a text-to-video Wan model, a rank above a layer's, or an initial LoRA that
     does not fit.
     """
     source = read_checkpoint(config.model.checkpoint)
@@ -95,16 +94,16 @@ def read_source(config: Config) -> ModelSource:
 def build_network(
     source: ModelSource, config: Config, device: torch.device | str
 ) -> tuple[TrainedWan, dict[str, LoraLinear]]:
-    """The network in training mode and its LoRA layers by name, none in full fine-tuning.
+    """The network in training mode, and its LoRA layers by name (none in full fine-tuning).
 
-    The first values of the LoRA depend on the seed alone.
+    LoRA initialisation depends on the seed alone.
     """
     options = config.train
     full = options.mode == "full"
     dtype = torch.float32 if full else DTYPES[config.model.dtype]
     device = torch.device(device)
     model = TrainedWan(source.checkpoint.config, device="meta")
-    # one weight after the other, so that a quantised file is never there twice in a larger format
+    # one weight at a time: a quantised file is never in memory twice
     weights = {
         name: _in_main_memory(weight, device, dtype)
         if options.offload_weights and name.startswith("blocks.")
@@ -125,23 +124,23 @@ def build_network(
 
 
 def _own(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A copy in memory; what the file's memory map holds must never be written to, nor vanish with the file."""
+    """A copy: a memory-mapped weight must not be written to, nor depend on the file."""
     return weight.to(device, dtype, copy=True)
 
 
 def _in_main_memory(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A copy that ``device`` can fetch fast."""
+    """A copy in main memory, pinned for a GPU."""
     own = _own(weight, torch.device("cpu"), dtype)
     return own.pin_memory() if device.type == "cuda" else own
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name."""
+    """The trained parameters by name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
 def trained_count(source: ModelSource, options: TrainOptions) -> int:
-    """How many numbers are trained."""
+    """Number of trained parameters."""
     shapes = dict(expected_shapes(source.checkpoint.config))
     if options.mode == "full":
         return sum(torch.Size(shape).numel() for shape in shapes.values())

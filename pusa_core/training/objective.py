@@ -1,4 +1,4 @@
-"""Frame-aware flow matching (FAFM): every latent frame is noised to its own level.
+"""Frame-aware flow matching (FAFM): an independent noise level per latent frame.
 
 Source: Pusa, arXiv 2507.16116, eq. 4-5 and section "PTSS"; reference ``train_wan_pusa.py``.
 """
@@ -26,9 +26,9 @@ def sample_sigmas(
 ) -> Tensor:
     """Noise levels ``[batch, frames]`` for training (probabilistic timestep sampling, PTSS).
 
-    A sample is asynchronous with probability ``p_async``: an independent level for every frame. Otherwise all of its
-    frames share one. Levels are ``shift u / (1 + (shift - 1) u)`` with ``u`` uniform: shift 5 as the released weights
-    were trained, shift 1 as the paper's text says. They are on the generator's device.
+    A sample is asynchronous with probability ``p_async``: an independent level per frame; otherwise its frames share
+    one. Levels are ``shift u / (1 + (shift - 1) u)`` with uniform ``u``: shift 5 as for the released weights, 1 as in
+    the paper's text. They are on the generator's device.
     """
     if not 0 <= p_async <= 1:
         raise ValueError(f"p_async is {p_async}; it is a probability, 0 to 1")
@@ -43,7 +43,7 @@ def sample_sigmas(
 
 @lru_cache(maxsize=1)
 def _bell_constants() -> tuple[float, float]:
-    """Minimum and normaliser of the bell over the reference's table of 1000 timesteps at shift 5."""
+    """Minimum and normalising factor of the bell over the reference's 1000 timesteps at shift 5."""
     u = 1 - torch.arange(1000, dtype=torch.float64) / 1000
     bell = _bell(5 * u / (1 + 4 * u))
     return bell.min().item(), (1000 / (bell - bell.min()).sum()).item()
@@ -54,7 +54,7 @@ def _bell(sigmas: Tensor) -> Tensor:
 
 
 def loss_weight(sigmas: Tensor) -> Tensor:
-    """The reference's bell-shaped weight of a noise level, shape kept: 0 at sigma 1, 2.08 at 0.5, mean 1."""
+    """The reference's bell-shaped loss weight, elementwise: 0 at sigma 1, 2.08 at 0.5, mean 1."""
     minimum, scale = _bell_constants()
     return (_bell(sigmas) - minimum) * scale
 
@@ -62,7 +62,7 @@ def loss_weight(sigmas: Tensor) -> Tensor:
 def frame_errors(
     model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
 ) -> Tensor:
-    """Mean squared error of the predicted velocity in every frame, ``[B, F]`` fp32; see :func:`fafm_loss`."""
+    """Mean squared error of the predicted velocity per frame, ``[B, F]`` fp32; arguments as in :func:`fafm_loss`."""
     sigma = rearrange(sigmas, "b f -> b 1 f 1 1").to(latents)
     velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
     return (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))  # [B, F]
@@ -79,17 +79,16 @@ def fafm_loss(
 ) -> Tensor:
     """Flow-matching loss with one noise level per latent frame: a scalar.
 
-    The model sees ``(1 - sigma_f) latents_f + sigma_f noise_f`` at timestep ``1000 sigma_f`` and is to predict
-    ``noise - latents``.
+    The model predicts ``noise - latents`` from ``(1 - sigma_f) latents_f + sigma_f noise_f`` at timestep
+    ``1000 sigma_f``.
 
     Args:
         model: ``model(latents, timestep [B, F], context) -> velocity``.
         latents, noise: ``[B, C, F, H, W]``.
         context: text embedding ``[B, L, text_dim]``.
         sigmas: ``[B, F]`` in 0..1, see :func:`sample_sigmas`.
-        weighting: ``"none"``, every frame counts alike (the paper); ``"bell"``, each frame's error times
-            :func:`loss_weight` of its own level; ``"reference"``, the error of the whole sample times the mean weight
-            of its frames, as the public training script computes it.
+        weighting: ``"none"``: uniform (the paper); ``"bell"``: each frame's error times :func:`loss_weight` of its own
+            level; ``"reference"``: the sample's error times the mean weight of its frames (the public training script).
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f'weighting is "{weighting}"; choose one of {", ".join(get_args(Weighting))}')

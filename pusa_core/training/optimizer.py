@@ -1,4 +1,4 @@
-"""AdamW, the learning rate of a step, and the moving average of the weights."""
+"""Optimiser, learning-rate schedule, and EMA of the weights."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +10,7 @@ from .config import TrainOptions
 
 
 def build_optimizer(options: TrainOptions, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Raises ``ValueError`` when 8-bit AdamW is wanted where bitsandbytes is not installed."""
+    """AdamW or 8-bit AdamW. Raises ``ValueError`` for the latter without bitsandbytes."""
     kind: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW
     if options.optimizer == "adamw8bit":
         try:
@@ -24,7 +24,7 @@ def build_optimizer(options: TrainOptions, parameters: Iterable[nn.Parameter]) -
 
 
 def learning_rate(options: TrainOptions, step: int) -> float:
-    """The learning rate of step ``step``, counted from 0."""
+    """The learning rate of a step, counted from 0."""
     if step < options.warmup:
         return options.lr * (step + 1) / options.warmup
     done = (step - options.warmup) / max(options.steps - options.warmup, 1)
@@ -48,7 +48,7 @@ class Ema:
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """The average into the network and the network's own weights here; again, and all is as before."""
+        """Swap the EMA weights with the network's; a second call swaps them back."""
         for name, value in self.values.items():
             kept: Tensor = self.parameters[name].detach().clone()
             self.parameters[name].copy_(value)

@@ -1,4 +1,4 @@
-"""A picture of the loss over the steps, drawn with Pillow: ComfyUI has no plotting library."""
+"""A plot of the loss, drawn with Pillow: ComfyUI has no plotting library."""
 
 from collections.abc import Sequence
 from statistics import fmean, quantiles
@@ -13,21 +13,21 @@ TICKS = 5
 
 
 def smoothed(points: Points, parts: int = 50) -> Points:
-    """Each value as the mean of those around it, over a window of a ``parts``-th of all."""
+    """Running mean over a window of ``len(points) / parts``."""
     half = max(len(points) // parts // 2, 1)
     values = [value for _, value in points]
     return [(step, fmean(values[max(0, i - half) : i + half + 1])) for i, (step, _) in enumerate(points)]
 
 
 def draw_losses(losses: Points, held_out: Points) -> Image.Image:
-    """The loss of each step (faint), its running mean, and the validation loss if there is one."""
+    """Loss per step (faint), its running mean, and the validation loss if there is one."""
     picture = Image.new("RGB", SIZE, "white")
     draw = ImageDraw.Draw(picture)
     if not losses:
         draw.text((LEFT, TOP), "no step yet", AXIS)
         return picture
     values = [value for _, value in losses]
-    # a few outliers must not press all the rest to the floor
+    # outliers must not compress the rest of the curve
     high = max([quantiles(values, n=50)[-1] if len(values) > 1 else values[0], *(value for _, value in held_out)])
     low = min([*values, *(value for _, value in held_out)])
     margin = (high - low or abs(high) or 1) * 0.05

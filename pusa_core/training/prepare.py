@@ -1,4 +1,4 @@
-"""From a folder of clips to encoded batches."""
+"""Data preparation: from a folder of clips to cached latents and captions."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ LoadText = Callable[..., TextEncoder]
 
 
 class Skipped:
-    """Clips that cannot be used; each is reported once, with the reason."""
+    """Collects and reports the clips that cannot be used."""
 
     def __init__(self, report: Report) -> None:
         self.reasons: dict[str, str] = {}
@@ -40,7 +40,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Data:
-    """Clips to train on and clips held out, all in the cache."""
+    """Training and validation clips, all cached."""
 
     cache: Cache
     train: list[Entry]
@@ -50,7 +50,7 @@ class Data:
 
 
 class Preparation:
-    """The clips of a run: found at once, encoded by :meth:`encode`."""
+    """The clips of a run: discovered on construction, encoded by :meth:`encode`."""
 
     def __init__(
         self, config: Config, load_vae: LoadVae, load_text: LoadText, device: torch.device, report: Report
@@ -71,7 +71,7 @@ class Preparation:
         self._check(self._entries)
 
     def contents(self) -> dict[str, str]:
-        """Hashes of what the options name, by option."""
+        """Content hashes of the files that options name, by option."""
         model = self.config.model
         names = [(entry.content, entry.clip.caption, entry.size) for entry in self._entries]
         found = {
@@ -83,7 +83,7 @@ class Preparation:
         return found | ({"model.init_lora": file_identity(Path(model.init_lora))} if model.init_lora else {})
 
     def encode(self, launch: Launch) -> Data:
-        """Encode what the cache lacks. The first process does, while the others wait."""
+        """Encode what is not cached, on rank 0; the other processes wait."""
         cache = Cache(self.config.data.cache_folder)
         caption = self.config.output.sample_prompt
         if launch.rank == 0:

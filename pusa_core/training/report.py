@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a progress bar for people, or one JSON object a line for programs."""
+"""Progress reports: a progress bar for people, JSON lines for programs."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ class Report(Protocol):
     def __call__(self, event: str, **values: Any) -> None: ...
 
     def close(self) -> None:
-        """Nothing more is reported."""
+        """End of reporting."""
 
 
 class JsonReport:
-    """One JSON object a line on the process's standard output, which from then on nothing else writes to."""
+    """JSON lines on standard output; everything else that is printed goes to standard error."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -30,7 +30,7 @@ class JsonReport:
         sys.stdout = sys.stderr
 
     def __call__(self, event: str, **values: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # nobody listens any more; the run goes on
+        with contextlib.suppress(BrokenPipeError):  # the reader is gone; the run goes on
             self._out.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
             self._out.flush()
 
@@ -73,7 +73,7 @@ class BarReport:
 
 
 class Silent:
-    """For the processes of a run other than the first."""
+    """For ranks other than 0."""
 
     def __call__(self, event: str, **values: Any) -> None:
         pass

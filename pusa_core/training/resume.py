@@ -1,6 +1,6 @@
-"""Checkpoints of a run: weights, optimiser, moving average and place, in folders that are whole or not there.
+"""Training checkpoints: weights, optimiser state, EMA and step, written atomically.
 
-Random numbers are functions of the seed and the step (:mod:`.data`), so that the step says where they are.
+Random streams are functions of the seed and the step (:mod:`.data`), so that the step is all of the random state.
 """
 
 import json
@@ -30,13 +30,13 @@ FREE = {
     "train.offload_checkpoints",
     "train.offload_weights",
 }
-"""Options that change nothing in the weights: a run may go on with others. So are all of [output]."""
+"""Options that do not affect the weights and may change on resume. So may all of [output]."""
 
 
 def run_identity(config: Config, contents: Mapping[str, str], processes: int) -> dict[str, dict[str, Any]]:
-    """What must be the same for a run to go on.
+    """Everything that must be unchanged to resume a run.
 
-    ``contents``: hash of what an option names, by option, where its content counts and not its name.
+    ``contents``: content hashes, by option, of options whose content matters rather than the path.
     """
     options = {f"{section}.{name}": value for section, part in asdict(config).items() for name, value in part.items()}
     kept = {
@@ -45,13 +45,13 @@ def run_identity(config: Config, contents: Mapping[str, str], processes: int) ->
         if name not in FREE and not name.startswith("output.")
     }
     if config.train.schedule == "constant":
-        del kept["train.steps"]  # the steps done so far would have been the same
+        del kept["train.steps"]  # a constant rate does not depend on it
     kept["processes"] = {"value": processes, "content": None}
-    return json.loads(json.dumps(kept))  # tuples are lists in a file
+    return json.loads(json.dumps(kept))  # tuples become lists, as in the file
 
 
 def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raise ``ValueError`` that names the first option which differs from the run in ``folder``."""
+    """Raise ``ValueError`` naming the first option that differs from the run in ``folder``."""
     for name in (*now, *(saved.keys() - now.keys())):
         old, new = saved.get(name, {}), now.get(name, {})
         if "content" in old and old["content"] is not None and old["content"] == new.get("content"):
@@ -68,7 +68,7 @@ def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole checkpoint. ``info``: ``step``, ``row`` (its line of the CSV) and ``identity``."""
+    """A valid checkpoint. ``info``: ``step``, ``row`` (its row of metrics) and ``identity``."""
 
     path: Path
     info: dict[str, Any]
@@ -86,7 +86,7 @@ class Saved:
 
 
 def shards_path(folder: Path) -> Path:
-    """Where shards are written before the rest of a checkpoint."""
+    """Temporary folder for shards, which are written before the rest of a checkpoint."""
     return folder / "checkpoints" / f"{SHARDS}{SUFFIX}"
 
 
@@ -97,11 +97,11 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def write_checkpoint(
     folder: Path, info: dict[str, Any], tensors: Mapping[str, Tensor], keep: int, shards: Path | None = None
 ) -> Path:
-    """Write a checkpoint of ``info["step"]`` and delete all but the ``keep`` newest.
+    """Write the checkpoint of ``info["step"]`` and prune all but the ``keep`` newest.
 
     ``shards``: a folder that is moved into it.
 
-    Raises :class:`pusa_core.training.files.SaveError`; then every earlier one is still there.
+    Raises :class:`pusa_core.training.files.SaveError`; earlier checkpoints are then intact.
     """
 
     def write(path: Path) -> None:
@@ -120,9 +120,9 @@ def write_checkpoint(
 
 
 def newest_checkpoint(folder: Path) -> Saved | None:
-    """The newest whole checkpoint of a run, if there is one; what is left of broken writes is deleted.
+    """The newest valid checkpoint of a run, or None; leftovers of interrupted writes are deleted.
 
-    Damaged ones are reported and passed over. Raises ``ValueError`` when all of them are damaged.
+    Damaged ones are logged and skipped. Raises ``ValueError`` when all are damaged.
     """
     for partial in (folder / "checkpoints").glob(f"*{SUFFIX}"):
         remove(partial)
@@ -141,7 +141,7 @@ def newest_checkpoint(folder: Path) -> Saved | None:
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    """Of the files of a checkpoint, but for the one that keeps the hashes."""
+    """SHA-256 of the files of a checkpoint, except the one that stores the hashes."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != INFO)
     return {file.relative_to(path).as_posix(): file_hash(file) for file in files}
 

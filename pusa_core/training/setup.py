@@ -1,4 +1,4 @@
-"""Everything that a training needs, built from its options."""
+"""Assembles a training run from its options."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ from .stop import StopRequest
 
 @dataclass
 class Setup:
-    """The parts of a training.
+    """The components of a training run.
 
-    ``model``: what is called in training, wrapped for many processes; ``network``: the DiT in it. ``parameters``: what
-    is trained, by name. ``identity``: see :func:`pusa_core.training.resume.run_identity`.
+    ``model``: called in training, wrapped for distributed runs; ``network``: the DiT inside. ``parameters``: trained
+    parameters by name. ``identity``: see :func:`pusa_core.training.resume.run_identity`.
     """
 
     config: Config
@@ -45,7 +45,7 @@ class Setup:
     sample: SampleVideo | None
 
     def state(self, ema: Ema | None) -> Iterator[tuple[str, Tensor]]:
-        """What a checkpoint holds, whole and on the CPU; every process has to go through all of it."""
+        """Yield the tensors of a checkpoint, gathered on the CPU; a collective call."""
         for name, parameter in self.parameters.items():
             yield f"weights/{name}", self.launch.whole(parameter)
             for key, value in self.optimizer.state.get(parameter, {}).items():
@@ -55,7 +55,7 @@ class Setup:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], ema: Ema | None) -> None:
-        """Put back what :meth:`state` gave."""
+        """Restore what :meth:`state` yielded."""
         for name, parameter in self.parameters.items():
             parameter.copy_(self.launch.like(tensors[f"weights/{name}"], parameter))
             if ema is not None:
@@ -70,11 +70,11 @@ class Setup:
     def _optimizer_value(self, value: Tensor, parameter: nn.Parameter) -> Tensor | int:
         if value.ndim:
             return self.launch.like(value, parameter)
-        # a count of steps: PyTorch keeps it as fp32 on the CPU, bitsandbytes as a number
+        # the step count: an fp32 CPU tensor in PyTorch, an int in bitsandbytes
         return value if value.is_floating_point() else int(value)
 
     def write_result(self, weights: Mapping[str, Tensor], step: int, path: Path) -> None:
-        """The LoRA, or in full fine-tuning the whole model, as ComfyUI's loaders read it."""
+        """Write the LoRA, or in full fine-tuning the model, for ComfyUI's loaders."""
         options, dtype = self.config.train, DTYPES[self.config.model.dtype]
         cast = {name: value.to(dtype).contiguous() for name, value in weights.items()}
         about = {
@@ -101,7 +101,7 @@ def build_setup(
     report: Report,
     stop: StopRequest,
 ) -> Setup:
-    """Load the network, and check that the keyframes of samples fit before it."""
+    """Check the sample keyframes, then load the network and prepare it for training."""
     options = config.train
     sample = None
     if config.output.sample_every:
