@@ -21,11 +21,53 @@ from .comfyui.train_files import (
     run_folder,
     save_sample_image,
 )
-from .comfyui.train_inputs import OPTIONS, advanced_inputs, as_advanced, as_text, basic_inputs, check_options
+from .comfyui.train_inputs import as_advanced, check_options, in_order, option_values
 from .comfyui.training import run_training
 from .load import NO_LORA
 
 DEMO_ENCODER = "demo"
+
+
+def own_inputs() -> dict[int, io.Input]:
+    """The inputs that are no options of the training command, by their place; the options have all other places."""
+    return {
+        0: io.String.Input(
+            "dataset",
+            default="",
+            tooltip="A folder of clips with captions (clip.mp4 and clip.txt): its name in ComfyUI's input "
+            "folder, or its whole path.",
+        ),
+        1: io.Combo.Input(
+            "model_name",
+            options=folder_paths.get_filename_list("diffusion_models"),
+            tooltip="The Wan2.1 or Wan2.2-14B text-to-video model to train on, from models/diffusion_models.",
+        ),
+        2: io.Combo.Input(
+            "vae_name",
+            options=folder_paths.get_filename_list("vae"),
+            tooltip="The Wan2.1 VAE, from models/vae.",
+        ),
+        3: io.Combo.Input(
+            "text_encoder",
+            options=[DEMO_ENCODER, *folder_paths.get_filename_list("text_encoders")],
+            tooltip="umt5-xxl, from models/text_encoders; demo goes with the demo model alone.",
+        ),
+        7: io.String.Input(
+            "output_name",
+            default="my_pusa_lora",
+            tooltip="The new LoRA's file name, without .safetensors.",
+        ),
+        35: as_advanced(
+            io.Combo.Input(
+                "init_lora",
+                options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+                default=NO_LORA,
+                optional=True,
+                tooltip="A LoRA to go on from, such as the released Pusa LoRA.",
+            )
+        ),
+        36: io.Image.Input("sample_image", optional=True, tooltip="What the sample videos start with."),
+    }
 
 
 class PusaTrainLora(io.ComfyNode):
@@ -39,44 +81,7 @@ class PusaTrainLora(io.ComfyNode):
             "saves; queueing the same again goes on from there.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
-            inputs=[
-                io.String.Input(
-                    "dataset",
-                    default="",
-                    tooltip="A folder of clips with captions (clip.mp4 and clip.txt): its name in ComfyUI's input "
-                    "folder, or its whole path.",
-                ),
-                io.Combo.Input(
-                    "model_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
-                    tooltip="The Wan2.1 or Wan2.2-14B text-to-video model to train on, from models/diffusion_models.",
-                ),
-                io.Combo.Input(
-                    "vae_name",
-                    options=folder_paths.get_filename_list("vae"),
-                    tooltip="The Wan2.1 VAE, from models/vae.",
-                ),
-                io.Combo.Input(
-                    "text_encoder",
-                    options=[DEMO_ENCODER, *folder_paths.get_filename_list("text_encoders")],
-                    tooltip="umt5-xxl, from models/text_encoders; demo goes with the demo model alone.",
-                ),
-                *basic_inputs(),
-                io.String.Input(
-                    "output_name", default="my_pusa_lora", tooltip="The new LoRA's file name, without .safetensors."
-                ),
-                *advanced_inputs(),
-                as_advanced(
-                    io.Combo.Input(
-                        "init_lora",
-                        options=[NO_LORA, *folder_paths.get_filename_list("loras")],
-                        default=NO_LORA,
-                        optional=True,
-                        tooltip="A LoRA to go on from, such as the released Pusa LoRA.",
-                    )
-                ),
-                io.Image.Input("sample_image", optional=True, tooltip="What the sample videos start with."),
-            ],
+            inputs=in_order(own_inputs()),
             outputs=[
                 io.AnyType.Output(
                     display_name="lora_name", tooltip="For lora_name of Pusa Load or a core LoRA loader."
@@ -123,7 +128,7 @@ class PusaTrainLora(io.ComfyNode):
             "model.text_encoder": text_encoder,
             "output.folder": str(run_folder(output_name)),
             "output.name": output_name,
-            **{option: as_text(values[name]) for name, option in OPTIONS.items() if name in values},
+            **option_values(values),
         }
         if text_encoder != DEMO_ENCODER:
             options["model.text_encoder"] = model_file("text_encoders", text_encoder, "text_encoder")

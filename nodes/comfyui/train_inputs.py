@@ -1,85 +1,61 @@
-"""The options of the training command that Pusa Train LoRA offers, as inputs of the node and as flags."""
+"""The options of the training command as inputs of Pusa Train LoRA, made from their fields' metadata."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import Field, fields
-from typing import Any, get_args
+from dataclasses import Field
+from typing import Any
 
 from comfy_api.latest import io
 
-from ...pusa_core.training.config import MAX_LR, SECTIONS
+from ...pusa_core.training.config import option_fields
 from ...pusa_core.training.config_file import parse_config
+from ...pusa_core.training.options import NodeInput, about, choices, node_inputs
 
-BASIC = {"steps": "train.steps", "rank": "train.rank", "learning_rate": "train.lr"}
-ADVANCED = {
-    "width": "data.width",
-    "height": "data.height",
-    "frames": "data.frames",
-    "fps": "data.fps",
-    "batch": "train.batch",
-    "accumulate": "train.accumulate",
-    "alpha": "train.alpha",
-    "dropout": "train.dropout",
-    "warmup": "train.warmup",
-    "schedule": "train.schedule",
-    "optimizer": "train.optimizer",
-    "weight_decay": "train.weight_decay",
-    "caption_dropout": "data.caption_dropout",
-    "p_async": "train.p_async",
-    "shift": "train.shift",
-    "weighting": "train.weighting",
-    "ema": "train.ema",
-    "precision": "model.dtype",
-    "gradient_checkpointing": "train.gradient_checkpointing",
-    "offload_checkpoints": "train.offload_checkpoints",
-    "offload_weights": "train.offload_weights",
-    "training_seed": "train.seed",  # not "seed": pages draw a new one of those after every run
-    "validation": "data.validation",
-    "validate_every": "output.validate_every",
-    "save_every": "output.save_every",
-    "sample_every": "output.sample_every",
-    "sample_prompt": "output.sample_prompt",
-}
-"""Input of the node -> option of the command. Graphs rely on the names and their order."""
-
-OPTIONS = BASIC | ADVANCED
-
-MANY = 1_000_000
-LIMITS: dict[str, tuple[float, float, float]] = {
-    "steps": (1, MANY, 1),
-    "rank": (1, 4096, 1),
-    "learning_rate": (1e-7, MAX_LR, 1e-7),
-    "width": (16, 8192, 16),
-    "height": (16, 8192, 16),
-    "frames": (1, 4001, 4),
-    "fps": (0, 1000, 0.01),
-    "batch": (1, 1024, 1),
-    "accumulate": (1, 1024, 1),
-    "alpha": (0, MANY, 0.01),
-    "dropout": (0, 0.99, 0.01),
-    "weight_decay": (0, 10, 0.001),
-    "caption_dropout": (0, 1, 0.01),
-    "p_async": (0, 1, 0.01),
-    "shift": (0.01, 100, 0.01),
-    "ema": (0, 0.99999, 0.00001),
-    "training_seed": (0, 0xFFFFFFFF, 1),
-    "validation": (0, MANY, 0.01),
-}
-"""Smallest and largest value and step of the page's widgets; the command checks what is left to check."""
+REQUIRED = 8
+"""The first places are required inputs. ComfyUI lists those before all others, so that a new one has to be optional."""
 
 
-def option_field(option: str) -> Field:
-    """The command's definition of ``"section.name"``."""
-    section, _, name = option.partition(".")
-    return next(entry for entry in fields(SECTIONS[section]) if entry.name == name)
+def in_order(own: Mapping[int, io.Input]) -> list[io.Input]:
+    """The node's own inputs, by their place, and those of the options.
+
+    Raises ``ValueError`` when a place is taken twice: stored graphs hold their values by place.
+    """
+    placed = dict(own)
+    fields = option_fields()
+    for name, option, node in node_inputs(fields):
+        if node.place in placed:
+            free = max(*own, *(other.place for _, _, other in node_inputs(fields))) + 1
+            raise ValueError(
+                f"{option} has place {node.place}, as {placed[node.place].id} has; {free} is the next free"
+            )
+        placed[node.place] = option_input(name, fields[option], node)
+    return [placed[place] for place in sorted(placed)]
 
 
-def basic_inputs() -> list[io.Input]:
-    return [_input(name, option) for name, option in BASIC.items()]
+def option_input(name: str, entry: Field[Any], node: NodeInput) -> io.Input:
+    """An option as the page shows it."""
+    text = about(entry).help
+    tooltip = text[0].upper() + text[1:] + "."
+    common = {"default": entry.default, "tooltip": tooltip, "optional": node.place >= REQUIRED}
+    if allowed := choices(entry):
+        made = io.Combo.Input(name, options=list(allowed), **common)
+    elif entry.type is bool:
+        made = io.Boolean.Input(name, **common)
+    elif entry.type is str:
+        made = io.String.Input(name, **common)
+    else:
+        kind = io.Int if entry.type is int else io.Float
+        made = kind.Input(name, **_limits(entry, node), **common)
+    return made if node.basic else as_advanced(made)
 
 
-def advanced_inputs() -> list[io.Input]:
-    return [as_advanced(_input(name, option, optional=True)) for name, option in ADVANCED.items()]
+def _limits(entry: Field[Any], node: NodeInput) -> dict[str, Any]:
+    """Smallest and largest value and step of a number's widget; what is left to check, the command checks."""
+    known, number = about(entry), entry.type
+    step = node.step if node.step is not None else 1 if number is int else 0.01
+    low = known.ge if known.ge is not None else 0 if known.gt is None else known.gt + step
+    high = known.le if known.le is not None else node.max if known.lt is None else known.lt - step
+    return {"min": number(low), "max": number(high), "step": number(step)}
 
 
 def as_advanced(entry: io.Input) -> io.Input:
@@ -88,19 +64,10 @@ def as_advanced(entry: io.Input) -> io.Input:
     return entry
 
 
-def _input(name: str, option: str, optional: bool = False) -> io.Input:
-    spec = option_field(option)
-    text = spec.metadata["help"]
-    common = {"default": spec.default, "tooltip": text[0].upper() + text[1:] + ".", "optional": optional}
-    if choices := get_args(spec.type):
-        return io.Combo.Input(name, options=list(choices), **common)
-    if spec.type is bool:
-        return io.Boolean.Input(name, **common)
-    if spec.type is str:
-        return io.String.Input(name, **common)
-    low, high, step = LIMITS.get(name, (0, MANY, 1))
-    kind = io.Int if spec.type is int else io.Float
-    return kind.Input(name, min=spec.type(low), max=spec.type(high), step=spec.type(step), **common)
+def option_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """The options that the node's inputs set, as the command's flags have them."""
+    inputs = node_inputs(option_fields())
+    return {option: _as_text(values[name]) for name, option, _ in inputs if name in values}
 
 
 def check_options(options: Mapping[str, str]) -> None:
@@ -108,11 +75,10 @@ def check_options(options: Mapping[str, str]) -> None:
     try:
         parse_config({}, options)
     except (ValueError, OSError) as error:
-        names = {option: name for name, option in OPTIONS.items()}
+        names = {option: name for name, option, _ in node_inputs(option_fields())}
         pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
         raise ValueError(re.sub(rf"\b({pattern})\b", lambda match: names[match[0]], str(error))) from error
 
 
-def as_text(value: Any) -> str:
-    """A value as the command's flags have it."""
+def _as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

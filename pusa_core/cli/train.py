@@ -15,6 +15,7 @@ from ..media.vae import load_vae
 from ..training.config import SECTIONS, Config
 from ..training.config_file import read_config
 from ..training.files import SaveError
+from ..training.options import usage
 from ..training.prepare import LoadText, LoadVae
 from ..training.run import RunOptions, train
 from ..training.stop import StopRequest
@@ -41,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(f"[{section}]")
         for entry in fields(kind):
-            text = entry.metadata["help"].replace("%", "%%")
+            text = usage(entry).replace("%", "%%")
             group.add_argument(f"--{section}.{entry.name}", metavar="VALUE", help=text)
     return parser
 

@@ -7,11 +7,12 @@ import math
 import sys
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Any
 
-from .config import SECTIONS, Config
+from .config import SECTIONS, Config, option_fields
+from .options import about
 
 
 def read_config(path: Path | None, overrides: Mapping[str, str]) -> Config:
@@ -33,7 +34,7 @@ def parse_config(sections: Mapping[str, Any], overrides: Mapping[str, str]) -> C
             raise ValueError(f"{section} is {values!r}; it is a section: write [{section}] and its options below")
         options |= {f"{section}.{name}": value for name, value in values.items()}
     options |= overrides
-    kinds = {f"{s}.{f.name}": f for s, kind in SECTIONS.items() for f in fields(kind)}
+    kinds = option_fields()
     for name in options:
         _known(name, list(kinds), f"option {name}")
     chosen: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
@@ -42,7 +43,7 @@ def parse_config(sections: Mapping[str, Any], overrides: Mapping[str, str]) -> C
         if name in options:
             chosen[section][key] = _convert(name, options[name], spec.type)
         elif spec.default is MISSING:
-            raise ValueError(f"{name} is not set; it is {spec.metadata['help']}")
+            raise ValueError(f"{name} is not set; it is {about(spec).help}")
     return Config(**{section: SECTIONS[section](**values) for section, values in chosen.items()})
 
 

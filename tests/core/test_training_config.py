@@ -1,14 +1,13 @@
 """Options of a training run: read from TOML and flags, refused by name when they make no sense."""
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pusa_core.training.config import SECTIONS
 from pusa_core.training.config_file import parse_config, read_config, to_toml
 from tests.support.training_videos import required_options
 
@@ -45,11 +44,6 @@ def test_what_follows_from_the_options(options):
     assert config.train.scale == 0.5 and config.data.cache_folder == Path("there")
 
 
-def test_every_option_explains_itself():
-    for section, kind in SECTIONS.items():
-        assert all(field.metadata["help"].strip() for field in fields(kind)), section
-
-
 @pytest.mark.parametrize(
     "option, value, message",
     [
@@ -81,7 +75,7 @@ def test_every_option_explains_itself():
         ("train.rank", "many", "train.rank is 'many'; it must be a whole number"),
         ("train.alpha", "-1", "train.alpha is -1; use at least 0"),
         ("train.alpha", "Infinity", "train.alpha is inf; it must be a number"),
-        ("train.dropout", "1", "train.dropout is 1 .*use 0 to below 1"),
+        ("train.dropout", "1", "train.dropout is 1; use 0 to below 1"),
         ("train.steps", "0", "train.steps is 0; use at least 1"),
         ("train.steps", "1e400", "train.steps is inf; it must be a whole number"),
         ("train.batch", "0", "train.batch is 0; use at least 1"),
@@ -100,7 +94,7 @@ def test_every_option_explains_itself():
         ("train.p_async", "2", "train.p_async is 2; use 0 to 1"),
         ("train.shift", "0", r"train.shift is 0; use 5 \(as released\)"),
         ("train.weighting", "belt", 'train.weighting is "belt"; choose one of none, bell, reference'),
-        ("train.ema", "1", "train.ema 1; use 0 to below 1"),
+        ("train.ema", "1", "train.ema is 1; use 0 to below 1"),
         ("train.gradient_checkpointing", "yes", "train.gradient_checkpointing is 'yes'; it must be true or false"),
         ("train.gradient_checkpointing", "1", "train.gradient_checkpointing is 1; it must be true or false"),
         ("train.seed", "-1", "train.seed is -1; use at least 0"),
