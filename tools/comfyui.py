@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -76,6 +77,15 @@ def running_server(comfyui: Path, base: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def temporary_server(comfyui: Path) -> Iterator[str]:
+    """The address of a server with this pack and no models, of which nothing is left when the context ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_base(base := Path(folder) / "base")
+        with running_server(comfyui, base) as url:
+            yield url
 
 
 def _wait_until_up(url: str, process: subprocess.Popen, log: Path) -> None:

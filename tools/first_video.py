@@ -17,7 +17,7 @@ from demo.clips import EXAMPLE_SCENE, Scene, draw_scene
 from pusa_core.cli.main import main as pusa_core
 from pusa_core.media.video import contact_sheet, read_frames
 from tools.comfy_client import ComfyClient
-from tools.comfyui import find_comfyui, make_base, running_server
+from tools.comfyui import find_comfyui, temporary_server
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +37,11 @@ def through_comfyui(comfyui: Path, seed: int, out: Path) -> None:
     for node in graph.values():
         if node["class_type"] == "PusaDemoImage":
             node["inputs"]["seed"] = seed
-    with tempfile.TemporaryDirectory() as folder:
-        make_base(Path(folder))
-        with running_server(comfyui, Path(folder)) as url:
-            client = ComfyClient(url)
-            outputs = client.run(graph)
-            entry = next(
-                e for node in outputs.values() for e in node.get("images", []) if e["filename"].endswith(".mp4")
-            )
-            out.write_bytes(client.file(entry))
+    with temporary_server(comfyui) as url:
+        client = ComfyClient(url)
+        outputs = client.run(graph)
+        entry = next(e for node in outputs.values() for e in node.get("images", []) if e["filename"].endswith(".mp4"))
+        out.write_bytes(client.file(entry))
     contact_sheet(read_frames(out)).save(out.with_suffix(".png"))
 
 

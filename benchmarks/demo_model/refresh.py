@@ -26,7 +26,7 @@ from pusa_core.sampling.keyframes import Given
 from pusa_core.sampling.pipeline import generate_latents
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
-from tools.workflows.tasks import TASKS, Task
+from tools.workflows.tasks import TASKS, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def sample(model: WanModel, given: Given, context: Tensor, refresh: int) -> tupl
     return latents, time.perf_counter() - started
 
 
-def measure_task(model: WanModel, vae: WanVae, task: Task, scenes: list[Scene], rounds: int) -> dict[int, Measured]:
+def measure_task(model: WanModel, vae: WanVae, task: Workflow, scenes: list[Scene], rounds: int) -> dict[int, Measured]:
     """Clips are sampled together. The settings take turns; errors are of all generated frames."""
     each = [give(vae, task, scene, False) for scene in scenes]
     given = replace(each[0], latents=torch.cat([one.latents for one in each]))

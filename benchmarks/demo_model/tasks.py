@@ -24,7 +24,7 @@ from pusa_core.media.vae import WanVae
 from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
-from tools.workflows.tasks import TASKS, Task
+from tools.workflows.tasks import TASKS, Workflow
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ ALONE = "start_end, last frame encoded alone"
 SETTINGS = Settings(width=64, height=64)
 
 
-def give(vae: WanVae, task: Task, scene: Scene, end_alone: bool) -> Given:
+def give(vae: WanVae, task: Workflow, scene: Scene, end_alone: bool) -> Given:
     """The task's frames of a scene, placed and at their noise levels, as the workflow's nodes do it."""
     keyframes = [
         Keyframe(torch.from_numpy(scene.render(range(given.first, given.first + given.length))), given.position)

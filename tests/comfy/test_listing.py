@@ -1,47 +1,85 @@
 """Node ids, inputs, their order, types and defaults are what shared graphs rely on: they must not change."""
 
 import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tools.comfy_client import ComfyClient
-from tools.comfyui import PACK
+from tools.comfyui import PACK, PACK_NAME, make_base, running_server
+from tools.workflows.listing import CORE, is_of_pack, list_pack
+from tools.workflows.node_types import STORED, WIDGETS
 
-STORED = PACK / "tools" / "workflows" / "nodes.json"
-KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
-FROM_DISK = ("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora")
-
-
-def listing(info: dict[str, Any]) -> dict[str, Any]:
-    """What matters of a server's ``/object_info``, for the nodes of this pack."""
-    nodes = {}
-    for name, node in sorted(info.items()):
-        if not node["category"].startswith("Pusa"):
-            continue
-        nodes[name] = {
-            "display_name": node["display_name"],
-            "category": node["category"],
-            "inputs": [
-                [kind, key, *_input(key, node["input"][kind][key])]
-                for kind in ("required", "optional")
-                for key in node["input_order"].get(kind, [])
-            ],
-            "outputs": [list(output) for output in zip(node["output"], node["output_name"], strict=True)],
-        }
-    return nodes
-
-
-def _input(name: str, spec: list[Any]) -> tuple[Any, dict[str, Any]]:
-    kind, options = spec[0], spec[1] if len(spec) > 1 else {}
-    if isinstance(kind, list):
-        options, kind = {**options, "options": kind}, "COMBO"
-    kept = {key: options[key] for key in KEPT if options.get(key) is not None}
-    if kind == "COMBO" and name not in FROM_DISK:
-        kept["options"] = options["options"]
-    return kind, kept
+STORED_NODES = json.loads(STORED.read_text(encoding="utf-8"))
+GRAPHS = sorted((PACK / "workflows" / "api").glob("*.json"))
 
 
 def test_nodes_are_as_published(comfy: ComfyClient) -> None:
-    assert listing(comfy.get_json("/object_info")) == json.loads(STORED.read_text())
+    of_pack = {name: node for name, node in STORED_NODES.items() if is_of_pack(node)}
+    assert list_pack(comfy.get_json("/object_info")) == of_pack, "to add to it: python -m tools.workflows.listing"
+    assert STORED_NODES.keys() - of_pack.keys() == set(CORE)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_this_comfyui_has_every_core_input_that_a_graph_sets(comfy: ComfyClient, name: str) -> None:
+    nodes = [node for path in GRAPHS for node in json.loads(path.read_text()).values() if node["class_type"] == name]
+    used = {key for node in nodes for key in node["inputs"]}
+    node = comfy.get_json("/object_info")[name]
+    assert used and used <= set(input_names(node["input"]))
+    assert len(node["output"]) >= len(STORED_NODES[name]["outputs"])
+
+
+def input_names(inputs: dict[str, Any]) -> Iterator[str]:
+    """The names of a node's inputs, with those that newer versions show for one choice of a combo alone."""
+    for need in ("required", "optional"):
+        for name, spec in inputs.get(need, {}).items():
+            yield name
+            choices = spec[1].get("options", []) if len(spec) > 1 else []
+            for choice in choices:
+                if isinstance(choice, dict):
+                    yield from input_names(choice["inputs"])
+
+
+@pytest.fixture(scope="module")
+def inputs_with_a_new_option(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The inputs of Pusa Train LoRA in a copy of the pack where one line in config.py adds an option to the first."""
+    base = tmp_path_factory.mktemp("new_option") / "base"
+    make_base(base)
+    pack = base / "custom_nodes" / PACK_NAME
+    if pack.is_symlink():
+        pack.unlink()
+    else:
+        shutil.rmtree(pack)
+    shutil.copytree(PACK, pack, ignore=shutil.ignore_patterns(".*", "tests", "benchmarks", "docs", "workflows"))
+    config = pack / "pusa_core" / "training" / "config.py"
+    place = len(STORED_NODES["PusaTrainLora"]["inputs"])
+    line = f'    brand_new: int = option("of nothing", default=3, ge=1, node=NodeInput({place}, max=9))\n'
+    source = config.read_text(encoding="utf-8").replace("class TrainOptions:\n", f"class TrainOptions:\n{line}")
+    config.write_text(source, encoding="utf-8")
+    with running_server(comfyui, base) as url:
+        return list_pack(ComfyClient(url).get_json("/object_info"))["PusaTrainLora"]["inputs"]
+
+
+def test_a_new_option_of_the_trainer_lands_behind_every_published_input(inputs_with_a_new_option: list[Any]) -> None:
+    *before, last = inputs_with_a_new_option
+    assert before == STORED_NODES["PusaTrainLora"]["inputs"]
+    assert last == ["optional", "brand_new", "INT", {"default": 3, "min": 1, "max": 9, "step": 1}]
+
+
+@pytest.mark.parametrize("name", ["train_lora", "demo_train_lora"])
+def test_a_stored_graph_keeps_its_values_when_an_option_is_new(inputs_with_a_new_option: list[Any], name: str) -> None:
+    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
+    api = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
+    stored = next(node["widgets_values"] for node in page["nodes"] if node["type"] == "PusaTrainLora")
+    meant = next(node["inputs"] for node in api.values() if node["class_type"] == "PusaTrainLora")
+    widgets = [key for _, key, kind, _ in inputs_with_a_new_option if kind in WIDGETS]
+    loaded = dict(zip(widgets, stored, strict=False))  # as the page does, by place
+    typed = {key: value for key, value in meant.items() if not isinstance(value, list)}
+    assert {key: loaded[key] for key in typed} == typed
+    assert "brand_new" not in loaded
 
 
 def test_demo_models_are_listed(comfy: ComfyClient) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 
 from .graph import Graph, Slot, dump
-from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, Given, Task
+from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, KeyframeSource, Workflow
 from .training import DEMO_FILES, TRAIN, add_demo_training, add_training
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
@@ -59,7 +59,7 @@ def add_loader(
     title: str | None = None,
     files: Files | None = None,
 ) -> Slot:
-    values = {"model_name": model, "lora_name": lora, "lora_strength": strength, "weight_dtype": "default"}
+    values = {"model_name": model, "lora_name": lora, "lora_strength": strength}
     return graph.slot(graph.add("PusaLoad", 0, title, files, **values))
 
 
@@ -69,48 +69,50 @@ def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dic
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
-def add_latent(graph: Graph, task: Task, vae: Slot, images: list[Slot], size: tuple[int, int]) -> Slot:
+def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: tuple[int, int]) -> Slot:
     """An empty video, or one with the task's given frames and their noise levels."""
     if not task.given:
-        values = {"width": size[0], "height": size[1], "length": FRAMES, "batch_size": 1}
-        return graph.slot(graph.add("EmptyHunyuanLatentVideo", 4, "Size and length", **values))
-    before: dict[str, Slot] = {}
+        number = graph.add(
+            "EmptyHunyuanLatentVideo", 4, "Size and length", width=size[0], height=size[1], length=FRAMES
+        )
+        return graph.slot(number)
+    before: dict[str, Any] = {}
     for given, image in zip(task.given, images, strict=True):
-        values = {"vae": vae, "image": image, "position": given.position, "length": FRAMES, **before}
-        number = graph.add("PusaEncodeKeyframes", 4, given.title, position_counts="latent frames", **values)
+        place: dict[str, Any] = {"position": given.position, "length": FRAMES}
+        number = graph.add("PusaEncodeKeyframes", 4, given.title, vae=vae, image=image, **place, **before)
         before = {"latent": graph.slot(number)}
     return graph.slot(graph.add("PusaFrameMask", 5, latent=before["latent"], noise_levels=task.noise_levels))
 
 
-def add_sampling(graph: Graph, vae: Slot, steps: int = 10, cfg: float = 3.0, **links: Slot) -> None:
+def add_sampling(graph: Graph, vae: Slot, links: dict[str, Slot], **settings: float) -> None:
     """Sampler, decoder and video file."""
-    settings = {"seed": 0, "steps": steps, "cfg": cfg, "shift": 5.0, "switch": 0.875}
-    samples = graph.slot(graph.add("PusaSampler", 6, **links, **settings))
+    values: dict[str, Any] = {**links, **settings}
+    samples = graph.slot(graph.add("PusaSampler", 6, **values))
     images = graph.slot(graph.add("VAEDecode", 7, samples=samples, vae=vae))
     video = graph.slot(graph.add("CreateVideo", 7, images=images, fps=16.0))
-    graph.add("SaveVideo", 8, video=video, filename_prefix=f"video/pusa_{graph.name}", format="auto", codec="auto")
+    graph.add("SaveVideo", 8, video=video, filename_prefix=f"video/pusa_{graph.name}")
 
 
-def demo_frames(graph: Graph, task: Task, given: Given) -> int:
+def demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
     if (given.first, given.length) == (0, 1):
         return graph.add("PusaDemoImage", 1, seed=task.seed)
     return graph.add("PusaDemoClip", 1, given.title, seed=task.seed, first=given.first, length=given.length)
 
 
-def user_frames(graph: Graph, given: Given) -> Slot:
+def user_frames(graph: Graph, given: KeyframeSource) -> Slot:
     """A picture or clip from the input folder, scaled and cut to the video's size."""
     if given.length == 1:
         image = graph.slot(graph.add("LoadImage", 1, given.title, image=given.file))
     else:
         video = graph.slot(graph.add("LoadVideo", 1, given.title, file=given.file))
         frames = graph.slot(graph.add("GetVideoComponents", 1, video=video))
-        taken = {"batch_index": given.file_first, "length": given.length}
+        taken: dict[str, Any] = {"batch_index": given.file_first, "length": given.length}
         image = graph.slot(graph.add("ImageFromBatch", 2, "Which frames", image=frames, **taken))
-    size = {"upscale_method": "lanczos", "width": WIDTH, "height": HEIGHT, "crop": "center"}
+    size: dict[str, Any] = {"upscale_method": "lanczos", "width": WIDTH, "height": HEIGHT, "crop": "center"}
     return graph.slot(graph.add("ImageScale", 2, "Size of the video", image=image, **size))
 
 
-def demo_graph(task: Task) -> Graph:
+def demo_graph(task: Workflow) -> Graph:
     graph = Graph(f"demo_{task.name}")
     lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
     model = add_loader(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
@@ -119,13 +121,14 @@ def demo_graph(task: Task) -> Graph:
     prompt = graph.slot(frames[0], 1) if frames else task.prompt
     links = add_prompts(graph, graph.slot(loader, 0), prompt, "")
     vae, images = graph.slot(loader, 1), [graph.slot(number) for number in frames]
-    add_sampling(graph, vae, model=model, latent=add_latent(graph, task, vae, images, (64, 64)), **links)
+    latent = add_latent(graph, task, vae, images, (64, 64))
+    add_sampling(graph, vae, {"model": model, "latent": latent, **links})
     return graph
 
 
-def user_graph(task: Task) -> Graph:
+def user_graph(task: Workflow) -> Graph:
     graph = Graph(task.name)
-    sampling: dict[str, Any] = {}
+    sampling: dict[str, float] = {}
     if task is WAN22:
         models, sampling = add_experts(graph), {"steps": 4, "cfg": 1.0}
     elif task is TRAIN:
@@ -133,13 +136,13 @@ def user_graph(task: Task) -> Graph:
         models = {"model": add_loader(graph, T2V["name"], lora, files=[T2V])}
     else:
         models = {"model": add_loader(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
-    encoder = {"clip_name": TEXT_ENCODER["name"], "type": "wan", "device": "default"}
+    encoder = {"clip_name": TEXT_ENCODER["name"], "type": "wan"}
     clip = graph.slot(graph.add("CLIPLoader", 0, files=[TEXT_ENCODER], **encoder))
     vae = graph.slot(graph.add("VAELoader", 0, files=[VAE], vae_name=VAE["name"]))
     images = [user_frames(graph, given) for given in task.given]
-    links = add_prompts(graph, clip, task.prompt if task.given else Task.prompt, AVOID)
+    links = add_prompts(graph, clip, task.prompt if task.given else Workflow.prompt, AVOID)
     latent = add_latent(graph, task, vae, images, (WIDTH, HEIGHT))
-    add_sampling(graph, vae, latent=latent, **models, **links, **sampling)
+    add_sampling(graph, vae, {"latent": latent, **models, **links}, **sampling)
     return graph
 
 
@@ -154,7 +157,7 @@ def add_experts(graph: Graph) -> dict[str, Slot]:
     return models
 
 
-def demo_note(task: Task) -> str:
+def demo_note(task: Workflow) -> str:
     source = "*Pusa Demo Clip*" if any(g.length > 1 or g.first for g in task.given) else "*Pusa Demo Image*"
     knobs = [f"{source}: `seed` draws another scene, with its prompt; give all of them the same seed."] * bool(
         task.given
@@ -173,7 +176,7 @@ def demo_note(task: Task) -> str:
     )
 
 
-def user_note(task: Task) -> str:
+def user_note(task: Workflow) -> str:
     models = [T2V] if task is TRAIN else [T2V, PUSA_LORA]
     if task is WAN22:
         models = [entry for level in EXPERTS.values() for entry in level]

@@ -13,7 +13,7 @@ WIDTH, HEIGHT, FRAMES = 832, 480, 81
 
 
 @dataclass(frozen=True)
-class Given:
+class KeyframeSource:
     """What goes to a place of the video: frames of the demo clip from ``first`` on, or of a user's own ``file``."""
 
     place: Place
@@ -47,13 +47,13 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Task:
+class Workflow:
     """A workflow: what is given at which noise level (0 if left out), and what its note says."""
 
     name: str
     title: str
     summary: str
-    given: tuple[Given, ...] = ()
+    given: tuple[KeyframeSource, ...] = ()
     levels: str = ""
     knobs: tuple[str, ...] = ()
     seed: int = EXAMPLE_SCENE  # of the demo's picture or clip
@@ -65,38 +65,38 @@ class Task:
         return self.levels or ", ".join(f"{given.latents}:0" for given in self.given)
 
 
-def given_for(name: str, *sources: tuple[int, str]) -> tuple[Given, ...]:
+def given_for(name: str, *sources: tuple[int, str]) -> tuple[KeyframeSource, ...]:
     """What the task ``name`` of ``pusa_core`` is given; for each place the first frame of the demo clip, and a file."""
-    return tuple(Given(place, *source) for place, source in zip(PLACES[name].places, sources, strict=True))
+    return tuple(KeyframeSource(place, *source) for place, source in zip(PLACES[name].places, sources, strict=True))
 
 
 START, MIDDLE, END = (0, "start.png"), (40, "middle.png"), (80, "end.png")
-FIRST = Given(tasks.FIRST, *START)
+FIRST = KeyframeSource(tasks.FIRST, *START)
 LEVELS = "*Frame Conditioning Mask*: the noise levels of the given frames; "
 
 TASKS = (
-    Task(
+    Workflow(
         "text_to_video",
         "Text to video",
         "A prompt becomes a video.",
         prompt="a large blue square moves quickly right",
         knobs=("*Size and length*: the length is 4 n + 1 frames.",),
     ),
-    Task(
+    Workflow(
         "image_to_video",
         "Image to video",
         "The video starts with the given picture and moves as the prompt says.",
         given=(FIRST,),
         knobs=(LEVELS + "`0:0` keeps the picture as it is, `0:0.2` moves more and keeps less of its identity.",),
     ),
-    Task(
+    Workflow(
         "start_end",
         "Start and end frames",
         "The video starts with one picture and ends with another; both stay exactly as they are.",
         given=given_for("start_end", START, END),
         knobs=(LEVELS + "0 keeps a picture. When the motion between the two is stiff, see `start_end_noise`.",),
     ),
-    Task(
+    Workflow(
         "start_end_noise",
         "Start and end frames, with noise",
         "The video starts near one picture and ends near another: they get 30 % and 70 % noise, which leaves the "
@@ -105,7 +105,7 @@ TASKS = (
         levels=PLACES["start_end_noise"].noise_levels,
         knobs=(LEVELS + "more noise on a picture gives more motion and keeps less of its identity.",),
     ),
-    Task(
+    Workflow(
         "completion",
         "Completion: fill in between two clips",
         "The first 9 and the last 12 frames are given as clips; the 60 frames between them are made.",
@@ -114,21 +114,21 @@ TASKS = (
             LEVELS + "`0-2` are the first 9 frames, `18-20` the last 12; `0-2:0.2, 18-20:0.2` blends them more freely.",
         ),
     ),
-    Task(
+    Workflow(
         "extension_13",
         "Extension: continue a clip from 13 frames",
         "13 frames of a clip are given, the 68 after them are made.",
         given=given_for("extension_13", (0, "clip.mp4")),
         knobs=(LEVELS + "`0:0, 1:0.3, 2:0.4, 3:0.5` continues more freely, `0-3:0..0.5` is an even ramp.",),
     ),
-    Task(
+    Workflow(
         "extension_41",
         "Extension: continue a clip from 41 frames",
         "41 frames of a clip are given, the 40 after them are made.",
         given=given_for("extension_41", (0, "clip.mp4")),
         knobs=(LEVELS + "`0-7:0, 8-10:0.1..0.4` keeps the early frames and frees the last ones.",),
     ),
-    Task(
+    Workflow(
         "video_to_video",
         "Video to video",
         "A whole clip is given. Its ends stay near what they are, and what lies between is made anew.",
@@ -139,7 +139,7 @@ TASKS = (
             "keeps frames as they are.",
         ),
     ),
-    Task(
+    Workflow(
         "three_keyframes",
         "Three keyframes",
         "Pictures are given for the start, the middle and the end.",
@@ -151,7 +151,7 @@ TASKS = (
     ),
 )
 
-WAN22 = Task(
+WAN22 = Workflow(
     "wan22_image_to_video_4step",
     "Image to video with Wan2.2, in 4 steps",
     "The video starts with the given picture. Wan2.2 has two models, one for high and one for low noise; each gets its "

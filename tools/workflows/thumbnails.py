@@ -6,14 +6,12 @@ with other files too.
 
 import io
 import json
-import tempfile
-from pathlib import Path
 
 import av
 from PIL import Image
 
 from tools.comfy_client import ComfyClient
-from tools.comfyui import find_comfyui, make_base, running_server
+from tools.comfyui import find_comfyui, temporary_server
 
 from .build import WORKFLOWS
 from .tasks import TASKS, WAN22
@@ -24,7 +22,7 @@ SIDE, GAP = 190, 4  # of a frame, pixels
 
 def thumbnail(video: bytes) -> Image.Image:
     """Four frames from first to last, two by two."""
-    with av.open(io.BytesIO(video)) as container:
+    with av.open(io.BytesIO(video), "r") as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
     sheet = Image.new("RGB", (2 * SIDE + GAP, 2 * SIDE + GAP), "white")
     for index in range(4):
@@ -37,17 +35,15 @@ def main() -> None:
     comfyui = find_comfyui()
     if comfyui is None:
         raise SystemExit("no ComfyUI found: set COMFYUI_PATH to a checkout")
-    with tempfile.TemporaryDirectory() as folder:
-        make_base(base := Path(folder) / "base")
-        with running_server(comfyui, base) as url:
-            client = ComfyClient(url)
-            for task in (*TASKS, TRAIN):
-                graph = json.loads((WORKFLOWS / "api" / f"demo_{task.name}.json").read_text())
-                save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
-                image = thumbnail(client.file(client.run(graph)[save]["images"][0]))
-                names = [task.name, f"demo_{task.name}"] + [WAN22.name] * (task.name == "image_to_video")
-                for name in names:
-                    image.save(WORKFLOWS / f"{name}.jpg", quality=85)
+    with temporary_server(comfyui) as url:
+        client = ComfyClient(url)
+        for task in (*TASKS, TRAIN):
+            graph = json.loads((WORKFLOWS / "api" / f"demo_{task.name}.json").read_text())
+            save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
+            image = thumbnail(client.file(client.run(graph)[save]["images"][0]))
+            names = [task.name, f"demo_{task.name}"] + [WAN22.name] * (task.name == "image_to_video")
+            for name in names:
+                image.save(WORKFLOWS / f"{name}.jpg", quality=85)
 
 
 if __name__ == "__main__":

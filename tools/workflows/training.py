@@ -3,9 +3,9 @@
 from typing import Any
 
 from .graph import Graph, Slot
-from .tasks import FIRST, FRAMES, HEIGHT, LEVELS, WIDTH, Task
+from .tasks import FIRST, LEVELS, Workflow
 
-TRAIN = Task(
+TRAIN = Workflow(
     "train_lora",
     "Train a LoRA and sample with it",
     "A LoRA is trained on a folder of clips, then the video that starts with the given picture is made with it.",
@@ -18,40 +18,7 @@ TRAIN = Task(
     ),
 )
 
-VALUES: dict[str, Any] = {
-    "steps": 1000,
-    "rank": 64,
-    "learning_rate": 1e-4,
-    "output_name": "my_pusa_lora",
-    "width": WIDTH,
-    "height": HEIGHT,
-    "frames": FRAMES,
-    "fps": 16.0,
-    "batch": 1,
-    "accumulate": 1,
-    "alpha": 0.0,
-    "dropout": 0.0,
-    "warmup": 0,
-    "schedule": "constant",
-    "optimizer": "adamw",
-    "weight_decay": 0.01,
-    "caption_dropout": 0.1,
-    "p_async": 1.0,
-    "shift": 5.0,
-    "weighting": "none",
-    "ema": 0.0,
-    "precision": "bf16",
-    "gradient_checkpointing": True,
-    "offload_checkpoints": False,
-    "offload_weights": False,
-    "training_seed": 0,
-    "validation": 0.0,
-    "validate_every": 0,
-    "save_every": 100,
-    "sample_every": 0,
-    "sample_prompt": "",
-    "init_lora": "none",
-}
+VALUES: dict[str, Any] = {"fps": 16.0}  # a user's clips are read at the rate that Wan makes
 DEMO_VALUES: dict[str, Any] = {
     "steps": 60,
     "rank": 16,

@@ -1,0 +1,55 @@
+"""The node types that the graphs use, as ``nodes.json`` lists them; ``listing.py`` writes that file."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+STORED = Path(__file__).with_name("nodes.json")
+WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
+
+
+class Input(NamedTuple):
+    name: str
+    kind: str
+    optional: bool
+    settings: dict[str, Any]  # default, range, options ... as the server says them
+
+    @property
+    def is_widget(self) -> bool:
+        """Whether a value can be typed in, rather than only be connected."""
+        return self.kind in WIDGETS
+
+    @property
+    def default(self) -> Any:
+        """What the page's widget holds at first; ``None`` where that depends on files."""
+        first = next(iter(self.settings.get("options", [])), None)
+        return self.settings.get("default", "" if self.kind == "STRING" else first)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether the page adds a widget that says what happens to the value after a run, as for seeds."""
+        return bool(self.settings.get("control_after_generate"))
+
+
+class Output(NamedTuple):
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """Inputs and outputs in the order in which the page shows them."""
+
+    inputs: tuple[Input, ...]
+    outputs: tuple[Output, ...]
+
+
+def read_node_types() -> dict[str, NodeType]:
+    """The stored node types by their id."""
+    return {name: _node_type(node) for name, node in json.loads(STORED.read_text(encoding="utf-8")).items()}
+
+
+def _node_type(node: dict[str, Any]) -> NodeType:
+    inputs = tuple(Input(name, kind, need == "optional", settings) for need, name, kind, settings in node["inputs"])
+    return NodeType(inputs, tuple(Output(*output) for output in node["outputs"]))
