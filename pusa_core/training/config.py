@@ -60,7 +60,7 @@ class ModelOptions:
 class DataOptions:
     folder: str = option("videos with captions: clip.mp4 + clip.txt, or metadata.csv / .jsonl with file_name, text")
     width: int = option(
-        "pixels, divisible by 16; clips are scaled to cover width x height, and their middle is cut out",
+        "pixels, divisible by 16; clips are scaled to cover width x height, their middle is cut out",
         default=832,
         ge=16,
         node=NodeInput(8, step=16, max=8192),
@@ -80,7 +80,7 @@ class DataOptions:
         node=NodeInput(11),
     )
     buckets: tuple[tuple[int, int], ...] = option(
-        "sizes [[w, h], ...] instead of the one; nearest shape wins", default=()
+        "several sizes, such as [[832, 480], [480, 832]]; each clip goes to the nearest shape", default=()
     )
     cache: str = option("folder of encoded clips; without one, .pusa_cache in the folder of clips", default="")
     validation: float = option("clips held out: a count, or a share below 1", default=0.0, ge=0, node=NodeInput(30))

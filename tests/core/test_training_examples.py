@@ -1,7 +1,7 @@
 """The configuration files that a training is started with."""
 
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +10,10 @@ import torch
 
 from pusa_core import WanConfig, WanModel
 from pusa_core.training import estimate
-from pusa_core.training.config import SECTIONS
+from pusa_core.training.config import option_fields
 from pusa_core.training.config_file import parse_config, read_config
 from tests.support.training_videos import required_options
+from tools import example_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXAMPLE = CONFIGS / "train.toml"
@@ -36,6 +37,11 @@ def example_lines():
             yield section, match["name"], match["value"], bool(match["default"])
 
 
+def test_the_example_is_up_to_date():
+    assert EXAMPLE.read_text(encoding="utf-8") == example_config.document(), "run python -m tools.example_config"
+    assert example_config.RECIPE.keys() | example_config.COMMENTS.keys() <= option_fields().keys()
+
+
 def test_the_example_is_the_papers_recipe(paths):
     config = read_config(EXAMPLE, paths)
     train, data = config.train, config.data
@@ -47,13 +53,13 @@ def test_the_example_is_the_papers_recipe(paths):
 
 def test_the_example_shows_every_option_and_the_true_defaults(paths):
     shown = {f"{section}.{name}": (text.strip('"'), default) for section, name, text, default in example_lines()}
-    assert set(shown) == {f"{section}.{field.name}" for section, kind in SECTIONS.items() for field in fields(kind)}
+    assert set(shown) == set(option_fields())
     as_shown = parse_config({}, paths | {name: text for name, (text, default) in shown.items() if default})
-    for section, kind in SECTIONS.items():
-        for field in fields(kind):
-            if shown[f"{section}.{field.name}"][1]:
-                assert field.default is not MISSING
-                assert getattr(getattr(as_shown, section), field.name) == field.default, field.name
+    for name, field in option_fields().items():
+        if shown[name][1]:
+            section, _, key = name.partition(".")
+            assert field.default is not MISSING
+            assert getattr(getattr(as_shown, section), key) == field.default, name
 
 
 @pytest.mark.parametrize("name, kind", [("ddp", "MULTI_GPU"), ("fsdp2", "FSDP"), ("deepspeed_zero2", "DEEPSPEED")])
