@@ -56,7 +56,7 @@ def inputs_with_a_new_option(comfyui: Path, tmp_path_factory: pytest.TempPathFac
     shutil.copytree(PACK, pack, ignore=shutil.ignore_patterns(".*", "tests", "benchmarks", "docs", "workflows"))
     config = pack / "pusa_core" / "training" / "config.py"
     place = len(STORED_NODES["PusaTrainLora"]["inputs"])
-    line = f'    brand_new: int = option("of nothing", default=3, ge=1, node=NodeInput({place}, max=9))\n'
+    line = f'    brand_new: int = option("of nothing", default=3, ge=1, node=NodeInput({place}, basic=True, max=9))\n'
     source = config.read_text(encoding="utf-8").replace("class TrainOptions:\n", f"class TrainOptions:\n{line}")
     config.write_text(source, encoding="utf-8")
     with running_server(comfyui, base) as url:

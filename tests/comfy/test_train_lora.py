@@ -115,6 +115,7 @@ def test_a_crash_is_a_readable_error_and_the_server_lives(comfy: ComfyClient, se
         ({"output_name": "../elsewhere"}, r"output_name"),
         ({"output_name": "pusa_demo_lora"}, r"a LoRA pusa_demo_lora\.safetensors exists already"),
         ({"validation": 2.0}, r"validation"),
+        ({"warmup": STEPS + 1}, rf"^warmup is {STEPS + 1}; use 0 to {STEPS} \(steps\)"),
         ({"dataset": "nothing_here"}, r'dataset is "nothing_here", but there is no folder'),
     ],
 )

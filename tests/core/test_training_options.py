@@ -91,6 +91,8 @@ class Shown:
     needed: str = option("a file")
     mode: Literal["a", "b"] = option("a or b", default="a")
     pair: tuple[float, ...] = option("two numbers", default=(0.5, 1.0))
+    folder: str = option("a folder", default="")
+    more: tuple[str, ...] = option("more of them", default=())
     on: bool = option("a switch", default=True)
     rate: float = option("a rate", default=1.0, gt=0, fix="1 or 2")
 
@@ -101,6 +103,8 @@ def test_the_help_of_a_flag_tells_range_and_default_as_a_flag_has_them():
         "needed": "a file",
         "mode": "a or b (default: a)",
         "pair": "two numbers (default: [0.5, 1.0])",
+        "folder": "a folder",
+        "more": "more of them",
         "on": "a switch (default: true)",
         "rate": "a rate (above 0; default: 1.0)",
     }
