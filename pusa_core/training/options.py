@@ -56,7 +56,7 @@ class Option:
         if all(bound is None for bound in bounds):
             return True
         return (
-            math.isfinite(value)
+            -math.inf < value < math.inf
             and (self.ge is None or value >= self.ge)
             and (self.gt is None or value > self.gt)
             and (self.le is None or value <= self.le)

@@ -69,7 +69,7 @@ def test_a_new_option_is_a_flag_and_a_toml_key_and_is_checked(with_throwaway, tm
 @pytest.mark.parametrize(
     ("known", "inside", "outside", "words"),
     [
-        ({"ge": 1}, (1, 5.5), (0, -1, float("inf"), float("nan")), "at least 1"),
+        ({"ge": 1}, (1, 5.5, 10**400), (0, -1, float("inf"), float("nan")), "at least 1"),
         ({"ge": 0, "le": 2}, (0, 2), (-0.1, 2.1), "0 to 2"),
         ({"ge": 0, "lt": 1}, (0, 0.999), (-0.1, 1), "0 to below 1"),
         ({"gt": 0, "le": 0.1}, (1e-9, 0.1), (0, 0.2), "above 0 to 0.1"),
