@@ -15,8 +15,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pusa_core import WanConfig, WanModel
+from pusa_core.model.device import DTYPES
 from pusa_core.training import attach_lora, loss_weight
-from pusa_core.training.config import DTYPES, Config
+from pusa_core.training.config import Config
 from pusa_core.training.config_file import parse_config
 from pusa_core.training.data import Batch, generator
 from pusa_core.training.launch import Launch

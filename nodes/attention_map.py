@@ -8,6 +8,7 @@ from ..pusa_core import flow_sigmas
 from ..pusa_core.analysis import AttentionRecorder
 from ..pusa_core.analysis.attention_map import parse_numbers
 from ..pusa_core.analysis.pictures import draw_attention_maps
+from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
 from .comfyui.attention_recorder import record_attention
 from .comfyui.images import as_image, free_stem
 from .comfyui.latents import Latent
@@ -68,7 +69,7 @@ class PusaAttentionMap(io.ComfyNode):
         blocks: str,
         filename_prefix: str,
         model_low: Any = None,
-        switch: float = 0.875,
+        switch: float = EXPERT_BOUNDARY,
     ) -> io.NodeOutput:
         check_model(model, "model")
         count = len(model.model.diffusion_model.blocks)

@@ -8,6 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import load_lora
+from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.model import add_lora, load_wan
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class PusaLoad(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "lora_strength",
-                    default=1.4,
+                    default=LORA_STRENGTH,
                     min=-10.0,
                     max=10.0,
                     step=0.05,

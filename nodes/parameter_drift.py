@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 from ..pusa_core import load_lora
 from ..pusa_core.analysis.drift import by_block, by_component, checkpoint_drift, lora_drift, save_table
 from ..pusa_core.analysis.pictures import draw_drift
+from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.attention_recorder import show_progress
 from .comfyui.images import as_image, free_stem
 
@@ -29,7 +30,7 @@ class PusaParameterDrift(io.ComfyNode):
                     default=NONE,
                     tooltip="The LoRA that changes it; or none, to compare with another model.",
                 ),
-                io.Float.Input("lora_strength", default=1.4, min=-10.0, max=10.0, step=0.05),
+                io.Float.Input("lora_strength", default=LORA_STRENGTH, min=-10.0, max=10.0, step=0.05),
                 io.Combo.Input(
                     "other_model_name",
                     options=[NONE, *models],

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
+from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
 from .comfyui.latents import Latent, check_given, check_samples, noise_levels_of
 from .comfyui.model import check_model, check_refreshable
 from .comfyui.sampling import sample_frames
@@ -74,7 +75,7 @@ class PusaSampler(io.ComfyNode):
                 io.Model.Input("model_low", optional=True, tooltip="Wan2.2 only: the low-noise model."),
                 io.Float.Input(
                     "switch",
-                    default=0.875,
+                    default=EXPERT_BOUNDARY,
                     min=0.0,
                     max=1.0,
                     step=0.005,
@@ -106,7 +107,7 @@ class PusaSampler(io.ComfyNode):
         cfg: float,
         shift: float,
         model_low: Any = None,
-        switch: float = 0.875,
+        switch: float = EXPERT_BOUNDARY,
         given_frames_refresh: int = 1,
     ) -> io.NodeOutput:
         check_model(model, "model")

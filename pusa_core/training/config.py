@@ -12,6 +12,7 @@ import torch
 
 from ..sampling.keyframes import check_size, first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
+from ..weights.load import LORA_STRENGTH
 from .objective import Weighting
 from .options import NodeInput, check_values, option
 
@@ -20,7 +21,6 @@ Mode = Literal["lora", "full"]
 Schedule = Literal["constant", "cosine", "linear"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MAX_LR = 0.1  # Adam moves every weight by about the learning rate in each step; weights are about 0.02
 
 
@@ -211,7 +211,7 @@ class OutputOptions:
     sample_keyframes: tuple[str, ...] = option('given frames of the sample, ["POSITION=FILE[:NOISE]", ...]', default=())
     sample_steps: int = option("sampling steps of the sample", default=10, ge=1)
     sample_cfg: float = option("guidance of the sample", default=1.0)
-    lora_strength: float = option("of the LoRA in samples", default=1.4)
+    lora_strength: float = option("of the LoRA in samples", default=LORA_STRENGTH)
 
     def __post_init__(self) -> None:
         if not self.folder:

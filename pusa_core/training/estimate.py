@@ -8,9 +8,10 @@ import torch
 
 from ..media.vae import STRIDE
 from ..model.config import WanConfig
+from ..model.device import DTYPES
 from ..sampling.keyframes import latent_length
 from ..weights.checkpoints import expected_shapes
-from .config import DTYPES, Config
+from .config import Config
 from .network import ModelSource, trained_count
 
 PROBE_SECONDS = 0.2

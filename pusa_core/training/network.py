@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..model.device import DTYPES
 from ..model.dit import WanModel
 from ..weights.checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from ..weights.lora import Lora, load_lora
 from .adapters import TARGETS, LoraLinear, attach_lora, check_rank, check_start, start_from
-from .config import DTYPES, Config, TrainOptions
+from .config import Config, TrainOptions
 
 
 class TrainedWan(WanModel):

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..model.device import DTYPES
 from ..weights.lora import save_lora
 from .adapters import LoraLinear, lora_from_factors
-from .config import DTYPES, Config
+from .config import Config
 from .data import Batches, ReadAhead, Sampling
 from .evaluate import SampleVideo
 from .launch import Launch, unwrapped

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
+from pusa_core.weights.load import LORA_STRENGTH
 
 from .graph import Graph, Slot, dump
 from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, KeyframeSource, Workflow
@@ -55,7 +56,7 @@ def add_loader(
     graph: Graph,
     model: str,
     lora: str | Slot,
-    strength: float = 1.4,
+    strength: float = LORA_STRENGTH,
     title: str | None = None,
     files: Files | None = None,
 ) -> Slot:
