@@ -150,6 +150,11 @@ def test_a_task_places_the_right_frames(monkeypatch, task, files, given, levels)
     assert result.noise_levels.tolist() == pytest.approx([wanted[frame] for frame in range(21)])
 
 
+def test_a_command_that_has_moved_says_where():
+    with pytest.raises(SystemExit, match=r"^error: vbench is a benchmark now: python -m benchmarks\.vbench"):
+        main(["vbench", "--list", "x"])
+
+
 def test_an_existing_file_is_never_overwritten_silently(tmp_path):
     (tmp_path / "out.mp4").write_text("mine")
     with pytest.raises(SystemExit, match=r"out\.mp4 exists"):

@@ -93,6 +93,7 @@ def generate(installed, folder, *arguments):
 def test_an_installed_package_has_its_code_and_the_demo_model(installed, tmp_path):
     stored = {path.relative_to(PACK) for path in (PACK / "pusa_core").rglob("*.py")}
     assert stored <= {path.relative_to(installed) for path in installed.rglob("*.py")}
+    assert (installed / "pusa_core" / "py.typed").exists()
     done = generate(installed, tmp_path, "--frames", "9", "--steps", "1", "--device", "cpu")
     assert done.returncode == 0, done.stderr[-3000:]
     assert frames_in(tmp_path / "x.mp4") == 9
