@@ -97,7 +97,7 @@ def test(arguments: list[str]) -> int:
     steps = {
         "lint": ["-m", "ruff", "check", "."],
         "format": ["-m", "ruff", "format", "--check", "."],
-        "types": ["-m", "mypy"],
+        "types": ["-m", "tools.check_types"],
         "tests": ["-m", "pytest", "-q", "-rs", *arguments],
     }
     os.environ["NODE_PATH"] = str(VENV / "node" / "node_modules")

@@ -13,11 +13,13 @@ import comfy.ldm.common_dit
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import optimized_attention
+from comfy.ldm.wan.model import WanModel as NativeWanModel
 from torch import Tensor, nn
 
 from ...pusa_core import WanConfig, WanModel
 from ...pusa_core.model.attention import Attention, Block
 from ...pusa_core.model.axes import rearrange
+from ...pusa_core.model.dit import WanBlock
 from ...pusa_core.model.kv_cache import FrozenFrames, KVCache
 from ...pusa_core.model.rope import Axes
 
@@ -50,13 +52,14 @@ class ComfyWanModel(WanModel):
         self.dtype = dtype
         self.patch_size = config.patch_size
         self.dim, self.num_heads, self.num_layers = config.dim, config.num_heads, config.num_layers
-        for block in self.blocks:
-            block.ffn_tokens = None  # offloaded and quantised weights are fetched or converted at every use
+        for block in self.modules():
+            if isinstance(block, WanBlock):
+                block.ffn_tokens = None  # offloaded and quantised weights are fetched or converted at every use
 
     def embed(self, latents: Tensor) -> Tensor:
         return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI holds this layer in fp32
 
-    def forward(
+    def forward(  # type: ignore[override]  # ComfyUI's call replaces ours, which is ``super().forward``
         self,
         x: Tensor,
         timestep: Tensor,
@@ -183,7 +186,7 @@ def refuse_extra_tokens(arguments: dict[str, Any]) -> None:
             )
 
 
-def adopt(native: nn.Module) -> ComfyWanModel:
+def adopt(native: NativeWanModel) -> ComfyWanModel:
     """Our network around the loaded layers of ComfyUI's own Wan network ``native``."""
     config = WanConfig.from_state_dict(dict(native.named_parameters()), num_heads=native.num_heads)
     ours = ComfyWanModel(config, native.dtype)

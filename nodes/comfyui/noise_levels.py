@@ -77,7 +77,7 @@ class PerFrameSampler(comfy.samplers.Sampler):
         extra_args: dict[str, Any],
         callback: Callable[[int, Tensor, Tensor, int], None] | None,
         noise: Tensor,
-        latent_image: Tensor | None = None,
+        latent_image: Tensor,
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:

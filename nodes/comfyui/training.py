@@ -104,8 +104,9 @@ class TrainingProcess:
 
     def stop(self) -> None:
         """Make the command save and end; one that takes longer than ``STOP_SECONDS`` goes on in the background."""
-        with suppress(OSError):  # it has ended
-            self._process.stdin.close()
+        if self._process.stdin is not None:
+            with suppress(OSError):  # it has ended
+                self._process.stdin.close()
         if self._ended_within(STOP_SECONDS):
             return
         log.warning("the training is still saving its checkpoint; ComfyUI goes on meanwhile")

@@ -17,6 +17,8 @@ NAME = "pusa_pack"  # the folder's own name may be no Python name
 def import_pack() -> None:
     """Make this pack importable as ``NAME``, wherever its folder is and whatever its name."""
     spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{PACK / '__init__.py'} is no Python file; install the pack again")
     sys.modules[NAME] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

@@ -21,8 +21,7 @@ import comfy.model_patcher  # noqa: E402
 import comfy.supported_models  # noqa: E402
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3  # noqa: E402
 
-from nodes import common_ksampler  # noqa: E402
-
+common_ksampler = importlib.import_module("nodes").common_ksampler  # ComfyUI's own nodes, not the pack's
 core = importlib.import_module("pack.pusa_core")
 frame_mask = importlib.import_module("pack.nodes.frame_mask")
 keyframes = importlib.import_module("pack.nodes.encode_keyframes")
