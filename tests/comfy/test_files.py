@@ -1,8 +1,6 @@
 """Model files of every form, in a real ComfyUI."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,9 @@ from pusa_core import Lora, LoraLayer, load_checkpoint, save_lora
 from pusa_core.weights.demo_files import DIT
 from tests.core.test_lora_forms import FORMS as LORA_FORMS
 from tests.core.test_lora_forms import written
-from tests.support import SCRIPTS
+from tests.support.comfy_scripts import run_script
 from tests.support.forms import FORMS, QUANTISED, write
 from tools.comfy_client import ComfyClient, Graph, RunFailed
-from tools.comfyui import PACK, python_of
 
 from ..support.graphs import image_to_video, node, parts
 
@@ -126,12 +123,7 @@ def test_a_pickle_with_code_is_refused(comfy: ComfyClient, models: Path, tmp_pat
 
 
 def inspect_load(comfyui: Path, models: Path, *arguments: str) -> dict:
-    script = shutil.copy(SCRIPTS / "run_load.py", models)
-    command = [python_of(comfyui), str(script), str(PACK), str(models), *arguments]
-    run = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
-    line = next((line for line in run.stdout.splitlines() if line.startswith("RESULT ")), None)
-    assert line is not None, run.stderr[-3000:]
-    return json.loads(line.removeprefix("RESULT "))
+    return json.loads(run_script(comfyui, "run_load.py", models, *arguments))
 
 
 @pytest.mark.parametrize("form", ["scaled_fp8", "weight_scale", "comfy_quant", "header, prefix", "diffusers names"])

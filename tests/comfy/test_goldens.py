@@ -1,18 +1,13 @@
 """The reference's trajectories through the nodes: keyframes placed, noise levels set, sampler run."""
 
 import json
-import subprocess
 from pathlib import Path
 
-from tests.support import SCRIPTS
-from tools.comfyui import python_of
+from tests.support.comfy_scripts import run_script
 
 
 def test_nodes_reproduce_every_trajectory(comfyui: Path) -> None:
-    command = [python_of(comfyui), str(SCRIPTS / "run_goldens.py")]
-    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    errors = json.loads(done.stdout.splitlines()[-1])
+    errors = json.loads(run_script(comfyui, "run_goldens.py"))
     assert len(errors) == 9
     for name, error in errors.items():
         assert error["sampler"] < 1e-3, name

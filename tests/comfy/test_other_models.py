@@ -1,15 +1,13 @@
 """Models that are not Wan text-to-video are refused by name, however they are loaded."""
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import SCRIPTS
+from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, RunFailed
-from tools.comfyui import python_of
 
 from ..support.graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
 
@@ -27,10 +25,7 @@ WHAT = {
 @pytest.fixture(scope="module", autouse=True)
 def other_models(comfyui: Path, server_base: Path) -> None:
     """Small files of the refused models, among the models of the server."""
-    script, folder = SCRIPTS / "write_other_models.py", server_base / "models" / "diffusion_models"
-    command = [python_of(comfyui), str(script), str(folder)]
-    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_script(comfyui, "write_other_models.py", server_base / "models" / "diffusion_models")
 
 
 def native(name: str) -> dict[str, Any]:

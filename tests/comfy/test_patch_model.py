@@ -2,16 +2,14 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.support import SCRIPTS
+from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, RunFailed
-from tools.comfyui import python_of
 
 from ..support.graphs import CHANGES, keyframe, ksampler, node, parts, sampler
 from ..support.models import DIT
@@ -118,10 +116,7 @@ def test_refused_before_the_first_step(comfy: ComfyClient, changes: dict[str, An
 @pytest.fixture(scope="module")
 def report(comfyui: Path) -> dict[str, Any]:
     """What ``run_samplers.py`` measures."""
-    command = [python_of(comfyui), str(SCRIPTS / "run_samplers.py")]
-    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_script(comfyui, "run_samplers.py"))
 
 
 def test_allowed_samplers_follow_every_frame(report: dict[str, Any]) -> None:

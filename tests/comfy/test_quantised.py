@@ -1,6 +1,5 @@
 """int8, int4, nvfp4 and mxfp8 files, which newer versions of ComfyUI read with quantised operations of their own."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.support import SCRIPTS
+from tests.support.comfy_scripts import start_script
 from tools.comfy_client import ComfyClient, RunFailed
-from tools.comfyui import python_of
 
 from ..support.graphs import image_to_video, ksampler, node, parts
 from ..support.models import DIT
@@ -22,9 +20,8 @@ KINDS = ("nvfp4", "mxfp8", "int8_tensorwise", "asym_w4a8_int8")
 @pytest.fixture(scope="module")
 def quantised(comfyui: Path, server_base: Path) -> None:
     """The test model in every format, among the models of the server."""
-    script, folder = SCRIPTS / "write_quantised.py", server_base / "models" / "diffusion_models"
-    command = [python_of(comfyui), str(script), str(folder), str(folder / DIT)]
-    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=300, input=" ".join(KINDS))
+    folder = server_base / "models" / "diffusion_models"
+    done = start_script(comfyui, "write_quantised.py", folder, folder / DIT, text=" ".join(KINDS))
     if done.returncode and "quant_ops" in done.stderr:
         pytest.skip("this version of ComfyUI has no such formats")
     assert done.returncode == 0, done.stderr[-3000:]

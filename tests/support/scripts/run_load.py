@@ -1,58 +1,45 @@
-"""Run with ComfyUI's own Python in its folder: what loading does to the weights, which no output of a graph shows.
+"""What loading does to the weights, which no output of a graph shows; a script for ComfyUI's own Python.
 
-``run_load.py PACK MODELS FILE [LORA]`` prints a JSON object.
+``run_load.py MODELS FILE [LORA]``, run from ComfyUI's folder, prints a JSON object.
 """
 
-import importlib.util
+import importlib
 import json
 import logging
 import sys
 from collections import Counter
-from pathlib import Path
+from typing import Any
 
-pack, models, file, *loras = sys.argv[1:]
-sys.argv = [sys.argv[0], "--cpu"]
-sys.path.insert(0, ".")
+from in_comfyui import load_pack
 
-import comfy.options  # noqa: E402
-
-comfy.options.enable_args_parsing()
-
+load_pack()
 import comfy.lora  # noqa: E402
 import comfy.sd  # noqa: E402
 import comfy.utils  # noqa: E402
 import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
 
-
-def load_pack():
-    spec = importlib.util.spec_from_file_location(
-        "pack_of_nodes", Path(pack) / "__init__.py", submodule_search_locations=[pack]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return importlib.import_module("pack_of_nodes.nodes.comfyui.model"), importlib.import_module(
-        "pack_of_nodes.pusa_core"
-    )
+core = importlib.import_module("pack.pusa_core")
+host = importlib.import_module("pack.nodes.comfyui.model")
 
 
 class Lines(logging.Handler):
     """Keeps what is logged."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.lines = []
+        self.lines: list[str] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(record.getMessage())
 
 
-def stored_dtype(parameter):
+def stored_dtype(parameter: Tensor) -> str:
     stored = getattr(parameter, "_qdata", getattr(parameter, "data", parameter))
     return str(stored.dtype).removeprefix("torch.")
 
 
-def weights_of(model):
+def weights_of(model: Any) -> dict[str, Tensor]:
     """Weights as a computation sees them, patches included."""
     values = {}
     for name, value in model.model.diffusion_model.named_parameters():
@@ -62,13 +49,13 @@ def weights_of(model):
     return values
 
 
-host, core = load_pack()
+models, file, *loras = sys.argv[1:]
 lines = Lines()
 logging.getLogger().addHandler(lines)
 logging.getLogger().setLevel(logging.INFO)
 model = host.load_wan(f"{models}/diffusion_models/{file}", {}, disable_dynamic=True)
 kinds = Counter(stored_dtype(value) for name, value in model.model.diffusion_model.named_parameters())
-result = {"dtypes": kinds, "report": model.model.diffusion_model.report}
+result: dict[str, Any] = {"dtypes": kinds, "report": model.model.diffusion_model.report}
 if loras:
     path = f"{models}/loras/{loras[0]}"
     lora = core.load_lora(path)
@@ -82,4 +69,4 @@ if loras:
     result["changed"] = sorted(name for name in before if not torch.equal(before[name], after[name]))
     result["targets"] = sorted([*(f"{name}.weight" for name in lora.layers), *lora.diffs])
     result["error"] = max((after[name] - value).abs().max().item() for name, value in ours.named_parameters())
-sys.stdout.write("RESULT " + json.dumps(result) + "\n")
+print(json.dumps(result))

@@ -7,18 +7,16 @@ and shapes by which ComfyUI tells the models apart.
 import sys
 from pathlib import Path
 
-FOLDER = Path(sys.argv.pop())
-sys.path.insert(0, str(Path.cwd()))
-from comfy.cli_args import args  # noqa: E402
+from in_comfyui import use_cpu
 
-args.cpu = True  # before anything else of ComfyUI is imported
-
+use_cpu()
 import comfy.ops  # noqa: E402
 import torch  # noqa: E402
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper  # noqa: E402
 from comfy.ldm.wan import model as wan  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
+FOLDER = Path(sys.argv[1])
 SMALL = {"dim": 128, "ffn_dim": 128, "num_heads": 1, "num_layers": 2, "operations": comfy.ops.manual_cast}
 SD3 = {
     "in_channels": 16,

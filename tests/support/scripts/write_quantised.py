@@ -8,16 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-FOLDER, FILE = (Path(argument) for argument in sys.argv[1:])
-sys.argv = sys.argv[:1]
-sys.path.insert(0, str(Path.cwd()))
-from comfy.cli_args import args  # noqa: E402
+from in_comfyui import use_cpu
 
-args.cpu = True  # before anything else of ComfyUI is imported
-
+use_cpu()
 import torch  # noqa: E402
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+
+FOLDER, FILE = (Path(argument) for argument in sys.argv[1:])
 
 for kind in sys.stdin.read().split():
     quantised, plain = {}, {}

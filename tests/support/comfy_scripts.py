@@ -1,0 +1,22 @@
+"""Runs the scripts of ``scripts/`` in ComfyUI's own Python."""
+
+import subprocess
+from pathlib import Path
+
+from tools.comfyui import python_of
+
+SCRIPTS = Path(__file__).with_name("scripts")
+HANGS = 1200  # seconds that no script takes, however busy the machine
+
+
+def start_script(comfyui: Path, name: str, *arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``scripts/name`` from ComfyUI's folder, with ``text`` on its standard input, to its end."""
+    command = [python_of(comfyui), str(SCRIPTS / name), *map(str, arguments)]
+    return subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=HANGS, input=text)
+
+
+def run_script(comfyui: Path, name: str, *arguments: object) -> str:
+    """The last line that a script prints; fails with its errors when it does."""
+    done = start_script(comfyui, name, *arguments)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()[-1] if done.stdout else ""
