@@ -9,13 +9,9 @@ from typing import Any
 
 import pytest
 
-from tools.comfyui import PACK
+from tests.support.workflows import DEMO, REAL, WORKFLOWS
 
 from .conftest import HERE
-
-WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
-DEMO = [path.stem for path in WORKFLOWS if path.stem.startswith("demo_")]
-REAL = [path.stem for path in WORKFLOWS if path.stem not in DEMO]
 
 
 @pytest.fixture(scope="module")

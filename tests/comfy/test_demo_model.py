@@ -1,5 +1,6 @@
 """The embedded model's image-to-video three ways: pusa_core, Pusa Load, and ComfyUI's own loaders."""
 
+import copy
 import json
 
 import pytest
@@ -16,50 +17,54 @@ from tools.comfyui import PACK
 
 from ..support.graphs import node
 
-GRAPH = json.loads((PACK / "workflows" / "api" / "demo_image_to_video.json").read_text())
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return json.loads((PACK / "workflows" / "api" / "demo_image_to_video.json").read_text())
 
 
-def only(class_type: str) -> str:
-    (key,) = (key for key, value in GRAPH.items() if value["class_type"] == class_type)
+def only(graph: Graph, class_type: str) -> str:
+    (key,) = (key for key, value in graph.items() if value["class_type"] == class_type)
     return key
 
 
 @pytest.fixture(scope="module")
-def settings() -> Settings:
-    inputs = GRAPH[only("PusaSampler")]["inputs"]
+def settings(graph: Graph) -> Settings:
+    inputs = graph[only(graph, "PusaSampler")]["inputs"]
     return Settings(64, 64, 81, inputs["steps"], inputs["cfg"], inputs["shift"], inputs["seed"])
 
 
 @pytest.fixture(scope="module")
-def expected(demo_model, settings: Settings) -> torch.Tensor:
+def expected(demo_model, graph: Graph, settings: Settings) -> torch.Tensor:
     """What the graph computes, from ``pusa_core`` alone: raw VAE latents."""
     model, vae = demo_model(), WanVae(VAE)
-    merge_lora(model, load_lora(LORA), GRAPH[only("PusaLoad")]["inputs"]["lora_strength"])
-    scene = draw_scene(GRAPH[only("PusaDemoImage")]["inputs"]["seed"])
+    merge_lora(model, load_lora(LORA), graph[only(graph, "PusaLoad")]["inputs"]["lora_strength"])
+    scene = draw_scene(graph[only(graph, "PusaDemoImage")]["inputs"]["seed"])
     given = encode_keyframes(vae, [Keyframe(torch.from_numpy(scene.render([0])))], settings)
     latents = generate_latents(model, given, encode_text(scene.caption), encode_text(""), settings)
     return latents * vae.std + vae.mean
 
 
-def with_native_loaders() -> Graph:
+def with_native_loaders(graph: Graph) -> Graph:
     """The graph with Load Diffusion Model and Load LoRA in place of Pusa Load."""
-    load = GRAPH[only("PusaLoad")]["inputs"]
+    load = graph[only(graph, "PusaLoad")]["inputs"]
     unet = node("UNETLoader", unet_name=DIT.name, weight_dtype="default")
     lora = node("LoraLoaderModelOnly", model=["unet", 0], lora_name=LORA.name, strength_model=load["lora_strength"])
-    graph = {key: value for key, value in GRAPH.items() if key != only("PusaLoad")} | {"unet": unet, "lora": lora}
-    sampler = graph[only("PusaSampler")]
-    return graph | {only("PusaSampler"): {**sampler, "inputs": {**sampler["inputs"], "model": ["lora", 0]}}}
+    others = {key: value for key, value in graph.items() if key != only(graph, "PusaLoad")}
+    key = only(graph, "PusaSampler")
+    sampler = {**graph[key], "inputs": {**graph[key]["inputs"], "model": ["lora", 0]}}
+    return others | {"unet": unet, "lora": lora, key: sampler}
 
 
 @pytest.mark.parametrize("loaders", ["pusa", "native"])
-def test_one_result_three_ways(comfy: ComfyClient, expected: torch.Tensor, loaders: str) -> None:
-    graph = GRAPH if loaders == "pusa" else with_native_loaders()
-    latents = comfy.latent(graph, only("PusaSampler"))
+def test_one_result_three_ways(comfy: ComfyClient, graph: Graph, expected: torch.Tensor, loaders: str) -> None:
+    graph = graph if loaders == "pusa" else with_native_loaders(graph)
+    latents = comfy.latent(graph, only(graph, "PusaSampler"))
     assert (latents - expected).abs().max() < 1e-3
 
 
-def test_the_lora_matters(comfy: ComfyClient, expected: torch.Tensor) -> None:
+def test_the_lora_matters(comfy: ComfyClient, graph: Graph, expected: torch.Tensor) -> None:
     """With the LoRA at strength 0 the result must be another one, or the agreement above would prove nothing."""
-    graph = json.loads(json.dumps(GRAPH))
-    graph[only("PusaLoad")]["inputs"]["lora_strength"] = 0.0
-    assert (comfy.latent(graph, only("PusaSampler")) - expected).abs().max() > 0.1
+    graph = copy.deepcopy(graph)
+    graph[only(graph, "PusaLoad")]["inputs"]["lora_strength"] = 0.0
+    assert (comfy.latent(graph, only(graph, "PusaSampler")) - expected).abs().max() > 0.1

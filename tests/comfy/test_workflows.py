@@ -9,12 +9,9 @@ from typing import Any
 import av
 import pytest
 
+from tests.support.workflows import DEMO, REAL, WORKFLOWS
 from tools.comfy_client import ComfyClient, Graph, PromptRefused
 from tools.comfyui import PACK
-
-WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
-DEMO = [path.stem for path in WORKFLOWS if path.stem.startswith("demo_")]
-REAL = [path.stem for path in WORKFLOWS if path.stem not in DEMO]
 
 
 def decode(video: bytes) -> list:
