@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 SIZE, FRAMES = 64, 13
 STEPS = 40
-LONGEST = 120.0  # seconds that a run may take to its end
+LONGEST = 1200.0  # seconds after which a run is taken to hang
 
 
 def make_clips(folder: Path, count: int = 4) -> Path:
@@ -143,9 +143,12 @@ class Killer:
     def _saving(self, process: subprocess.Popen, run: Path) -> bool:
         """While a checkpoint is there under its temporary name, or just after."""
         saves = self.dice.randint(1, 3)
+        before = {path.name for path in (run / "checkpoints").glob("step_*")}
         seen: set[str] = set()
         while process.poll() is None:
-            seen |= {path.name for path in (run / "checkpoints").glob("*.partial")}
+            # also under its own name: on a busy machine it may come and go between two looks
+            names = {path.name for path in (run / "checkpoints").glob("step_*")} - before
+            seen |= {name.removesuffix(".partial") for name in names}
             if len(seen) >= saves:
                 time.sleep(self.dice.choice([0.0, self.dice.uniform(0, 0.02)]))
                 return True

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 
 from tools.comfy_client import ComfyClient
 from tools.comfyui import find_comfyui, make_base, running_server
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 GOLDENS = Path(__file__).parent / "goldens"
 NOT_FOUND = "no ComfyUI found: set COMFYUI_PATH to a checkout to run the tests against it"

@@ -12,6 +12,8 @@ from torch import Tensor
 
 Graph = dict[str, dict[str, Any]]
 
+PATIENCE = 600  # seconds, for an answer as for a graph: a CPU that does other things as well takes its time
+
 
 class PromptRefused(Exception):
     """The server refused a graph before running it; ``str()`` has all of its reasons."""
@@ -26,7 +28,7 @@ class ComfyClient:
         self.url = url
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=60) as response:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as response:
             return response.read()
 
     def get_json(self, path: str) -> Any:
@@ -35,7 +37,7 @@ class ComfyClient:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         data = json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             text = response.read()
         return json.loads(text) if text else None
 
@@ -49,7 +51,7 @@ class ComfyClient:
             raise PromptRefused(_reasons(answer))
         return answer["prompt_id"]
 
-    def wait(self, prompt_id: str, seconds: float = 300) -> dict[str, Any]:
+    def wait(self, prompt_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """The outputs of a queued graph by node id. Raises ``RunFailed``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "ComfyUI-Pusa"
-START_SECONDS = 180
+START_SECONDS = 600  # a start that fails ends the wait at once
 
 
 def find_comfyui() -> Path | None:

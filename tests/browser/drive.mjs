@@ -9,13 +9,13 @@ import { basename, join } from 'node:path'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
 const [url, folder, executablePath, ...files] = process.argv.slice(2)
-const READY_MS = 90_000
-const RUN_MS = 240_000
+const HANGS_MS = 600_000 // never a bound on how long a page or a run may take
 const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
 
 // Nothing but the server under test may be reached: the result must not depend on the internet.
 async function openPage(browser) {
   const page = await browser.newPage({ viewport: { width: 1700, height: 950 } })
+  page.setDefaultTimeout(HANGS_MS)
   const { host } = new URL(url)
   await page.route('**/*', (route) => {
     const target = new URL(route.request().url())
@@ -24,11 +24,11 @@ async function openPage(browser) {
   await page.request.post(`${url}/api/settings`, { data: { 'Comfy.TutorialCompleted': true } })
   await page.goto(url, { waitUntil: 'domcontentloaded' })
   await page.waitForFunction(
-    () => window.app?.graph && document.querySelector('#graph-canvas') && window.LiteGraph?.registered_node_types?.PusaSampler,
-    null,
-    { timeout: READY_MS },
+    () =>
+      document.querySelector('#graph-canvas') &&
+      window.LiteGraph?.registered_node_types?.PusaSampler &&
+      window.app?.graph?._nodes.length, // the page loads its default graph last
   )
-  await page.waitForTimeout(1500) // the page loads its default graph last
   await page.evaluate((kinds) => {
     window.seen = []
     for (const kind of kinds) window.app.api.addEventListener(kind, (event) => window.seen.push({ kind, detail: event.detail }))
@@ -78,7 +78,7 @@ async function pressRun(page) {
   const response = await posted
   if (response.status() !== 200) return { end: 'refused', error: await response.text(), outputs: [] }
   const ended = (endings) => window.seen.some(({ kind }) => endings.includes(kind))
-  await page.waitForFunction(ended, ENDINGS, { timeout: RUN_MS })
+  await page.waitForFunction(ended, ENDINGS)
   await page.waitForTimeout(2000) // lets the page show the video
   const events = await page.evaluate(() => window.seen)
   const last = events.find(({ kind }) => ENDINGS.includes(kind))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import HANGS
 from tests.support.workflows import DEMO, REAL, WORKFLOWS
 
 from .conftest import HERE
@@ -25,7 +26,7 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(chromium: str, server_url: str, screenshots: Path) -> dict[str, dict[str, Any]]:
     """What ``drive.mjs`` saw, by workflow: all in one page, one after the other."""
     command = ["node", str(HERE / "drive.mjs"), server_url, str(screenshots), chromium, *map(str, WORKFLOWS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60 * len(WORKFLOWS))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return {entry["name"]: entry for entry in map(json.loads, done.stdout.splitlines())}
 

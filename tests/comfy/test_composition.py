@@ -1,11 +1,11 @@
 """Core nodes that act on a MODEL work together with per-frame noise levels."""
 
 import shutil
-import time
 
 import pytest
 import torch
 
+from tests.support.patience import wait_for
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 
 from ..support.graphs import CHANGES, image_to_video, keyframe, ksampler, node, parts, sampler
@@ -69,11 +69,10 @@ def test_core_sampler_runs_our_model(comfy: ComfyClient) -> None:
 def test_interrupt_ends_the_run(comfy: ComfyClient) -> None:
     save = node("SaveLatent", samples=["video", 0], filename_prefix="interrupted")
     prompt = comfy.queue(image_to_video(steps=1000) | {"save": save})
-    while not comfy.get_json("/queue")["queue_running"]:
-        time.sleep(0.05)
+    wait_for(lambda: comfy.get_json("/queue")["queue_running"])
     comfy.post("/interrupt", {})
     with pytest.raises(RunFailed, match="interrupted"):
-        comfy.wait(prompt, 60)
+        comfy.wait(prompt)
     assert comfy.latent(image_to_video(), "video").isfinite().all()
 
 

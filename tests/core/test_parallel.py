@@ -13,6 +13,7 @@ from PIL import Image
 from pusa_core.model.parallel import choose_bands
 from tests.conftest import max_error
 from tests.support.parallel_workers import build, refuse, run, work
+from tests.support.patience import HANGS
 from tools.comfyui import PACK, free_port
 
 
@@ -46,7 +47,7 @@ def test_the_command_line_in_two_processes(tmp_path):
     sheets = []
     for name, launcher in (("one", []), ("two", several)):
         command = [sys.executable, *launcher, *arguments, "--out", str(tmp_path / f"{name}.mp4"), "--device", "cpu"]
-        done = subprocess.run(command, cwd=PACK, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=PACK, env=environment, capture_output=True, text=True, timeout=HANGS)
         assert done.returncode == 0, done.stderr[-3000:]
         sheets.append(np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int))  # not the lossy video
     assert np.abs(sheets[0] - sheets[1]).max() <= 1

@@ -13,6 +13,7 @@ from pusa_core import fafm_loss
 from pusa_core.cli.train import main
 from pusa_core.training.files import SaveError, write_whole
 from pusa_core.weights.demo_files import DIT
+from tests.support.patience import HANGS
 from tests.support.training_runs import ROOT, refusal
 
 
@@ -118,7 +119,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(demo_clips, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert ended.returncode == 1, ended.stderr
     assert f"error: cannot write {run / 'checkpoints' / 'step_00000004'}" in ended.stderr.splitlines()[-1]

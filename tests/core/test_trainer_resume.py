@@ -1,6 +1,7 @@
 """Stopping, killing and resuming a training: what comes out is what an undisturbed run gives, bit for bit."""
 
 import json
+import os
 import random
 import signal
 import time
@@ -28,27 +29,40 @@ def test_a_training_killed_at_random_moments_ends_as_if_undisturbed(demo_clips, 
     assert differences(straight, run, STEPS) == []
 
 
+def pause(process):
+    """Hold a process and return the steps that it has reported meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+    os.set_blocking(process.stdout.fileno(), False)
+    lines = (process.stdout.read() or b"").splitlines()
+    os.set_blocking(process.stdout.fileno(), True)
+    return sum(json.loads(line)["event"] == "step" for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows cannot hold a process")
 @pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGINT"])
-def test_a_stop_saves_within_two_seconds_and_loses_no_completed_step(demo_clips, straight, tmp_path, how):
+def test_a_stop_saves_at_once_and_loses_no_completed_step(demo_clips, straight, tmp_path, how):
+    """At once: in the step that runs when it is asked for, or, where another thread hears it, in the next."""
     flags = [*hard_flags(STEPS), "--output.save_every=0", "--resume"]
     arguments = command(demo_clips, tmp_path / "run", *flags)
     with started([*arguments, "--stop-on-stdin-close"] if how == "stdin" else arguments) as process:
         steps = 0
-        while steps < 4:
+        while steps < 3:
             steps += json.loads(process.stdout.readline())["event"] == "step"
         time.sleep(0.03)  # into the next step
-        asked = time.monotonic()
+        steps += pause(process)  # on a busy machine it may be further than what was read
         if how == "stdin":
             process.stdin.close()
         else:
             process.send_signal(getattr(signal, how))
+        process.send_signal(signal.SIGCONT)
         rest = [json.loads(line) for line in process.stdout]
-        code, seconds = process.wait(), time.monotonic() - asked
+        code = process.wait()
         process.stdin = None
     end = rest[-1]
-    assert code == 130 and end["event"] == "stopped" and end["step"] >= 4
-    assert end["step"] == max([4, *(event["step"] for event in rest if event["event"] == "step")])
-    assert seconds < 2
+    assert code == 130 and end["event"] == "stopped" and steps <= end["step"] <= steps + 2
+    later = [event["step"] for event in rest if event["event"] == "step"]
+    assert later == list(range(steps + 1, end["step"] + 1))
     assert load_file(end["lora"]) and end["checkpoint"].endswith(f"step_{end['step']:08d}")
     finish(arguments)
     assert differences(straight, tmp_path / "run", STEPS) == []

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tools.comfyui import python_of
 
+from .patience import HANGS
+
 SCRIPTS = Path(__file__).with_name("scripts")
-HANGS = 1200  # seconds that no script takes, however busy the machine
 
 
 def start_script(comfyui: Path, name: str, *arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from benchmarks.resume_kills import ROOT, command
 
+from .patience import HANGS
+
 __all__ = ["ROOT", "command", "refusal", "two_processes"]
 
 
 def refusal(arguments: Sequence[str], code: int = 2) -> str:
     """The last line of a command that must fail with that exit code."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert ended.returncode == code, ended.stderr
     return ended.stderr.splitlines()[-1]
 
@@ -27,5 +29,5 @@ def two_processes(arguments: Sequence[str], **environment: str) -> None:
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     everything = {**os.environ, **settings, **environment}
-    ended = subprocess.run([*starter, *module], cwd=ROOT, env=everything, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([*starter, *module], cwd=ROOT, env=everything, capture_output=True, text=True, timeout=HANGS)
     assert ended.returncode == 0, ended.stderr[:3000]
