@@ -19,6 +19,8 @@ import torch
 
 from pusa_core.analysis import frame_attention
 
+from .memory import resident
+
 log = logging.getLogger(__name__)
 
 FRAMES, TOKENS, HEADS, WIDTH = 21, 32_760, 40, 128
@@ -30,8 +32,7 @@ def peak(device: str) -> int:
     """The peak of memory so far, bytes: of the GPU, or resident, mapped files included."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) << 10
+    return resident("VmHWM")
 
 
 def run(device: str, heads: int) -> None:

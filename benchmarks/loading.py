@@ -22,14 +22,13 @@ from pusa_core import Lora, LoraLayer, WanConfig, WanModel, load_checkpoint, loa
 from pusa_core.training.adapters import TARGETS
 from pusa_core.weights.checkpoints import expected_shapes
 
-from .memory import peak_resident_mb
+from .memory import MB, resident
 
 log = logging.getLogger(__name__)
 
 CONFIG = WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
 RANK = 32
 BLOCK = 16 << 20
-MB = 1 << 20
 BOUND = 300  # MB above the size of the files
 RESULTS = Path(__file__).with_name("RESULTS-loading.md")
 TASKS = {
@@ -82,7 +81,7 @@ def run_task(task: str, checkpoint: Path, lora: Path) -> None:
         del weights
         if task == "merge":
             merge_lora(model, load_lora(lora), 1.4)
-    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "peak": peak_resident_mb()}))
+    sys.stdout.write(json.dumps({"seconds": time.perf_counter() - started, "peak": resident("VmHWM") / MB}))
 
 
 def measure(task: str, checkpoint: Path, lora: Path) -> dict[str, float]:

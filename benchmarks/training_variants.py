@@ -29,7 +29,7 @@ from pusa_core.training.report import Silent
 from pusa_core.training.setup import Setup
 from pusa_core.training.stop import StopRequest
 
-from .memory import peak_resident_mb
+from .memory import resident
 
 GIB = 2**30
 TARGETS = ["q", "k", "v", "o", "ffn.0", "ffn.2"]  # the public script's
@@ -188,5 +188,5 @@ def run_variant(variant: str, size: Size, device: str, steps: int) -> dict:
                 seconds.append(time.perf_counter() - started)
         except torch.OutOfMemoryError:
             return {"fits": False}
-    peak = torch.cuda.max_memory_reserved() / GIB if on_gpu else peak_resident_mb() / 1024
+    peak = torch.cuda.max_memory_reserved() / GIB if on_gpu else resident("VmHWM") / GIB
     return {"fits": True, "seconds": seconds[1:], "losses": losses, "peak": peak}

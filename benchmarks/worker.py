@@ -79,6 +79,8 @@ class Worker:
 
     def memory(self, size: list[int], text: int, compiled: bool) -> dict[str, Any]:
         """Peak of memory during a step, above what is there before it, in bytes."""
+        from benchmarks.memory import resident, start_peak_anew
+
         arguments, network = self.inputs(size, False, text), self.as_asked(compiled)
         if self.cuda:
             network(*arguments)
@@ -89,7 +91,7 @@ class Worker:
             self.torch.cuda.empty_cache()
             return {"peak": peak}
         network(*self.inputs([2, 4, 4], False, 8))  # what the first call of all sets up
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory starts anew
+        start_peak_anew()
         before = resident("VmRSS")
         network(*arguments)
         return {"peak": resident("VmHWM") - before}
@@ -151,12 +153,6 @@ class Worker:
             except (RuntimeError, AttributeError):  # not in this build, or not for this shape
                 continue
         return found
-
-
-def resident(field: str) -> int:
-    """A line of this process's status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ import shutil
 from pathlib import Path
 
 import folder_paths
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
+
+from .images import as_image
 
 RUNS = "pusa_training"  # in ComfyUI's output folder: a folder for each run, named as its LoRA
 FILE_NAME = re.compile(r"\w[\w .+-]*(?<![ .])")
@@ -82,7 +82,7 @@ def register(trained: Path, target: Path) -> None:
 def load_picture(path: str) -> Tensor:
     """IMAGE ``[1, H, W, 3]``."""
     with Image.open(path) as picture:
-        return torch.from_numpy(np.asarray(picture.convert("RGB")).astype(np.float32) / 255)[None]
+        return as_image(picture)
 
 
 def save_sample_image(image: Tensor) -> str:

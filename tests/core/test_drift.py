@@ -126,18 +126,15 @@ def test_models_of_two_sizes_are_refused(golden, tmp_path):
 
 MEASURE = """
 import json, sys
-from pathlib import Path
 import torch
+from benchmarks.memory import MB, resident
 from pusa_core.analysis.drift import checkpoint_drift
-
-def peak():
-    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM")) / 1024
 
 small, *large = sys.argv[1:]
 list(checkpoint_drift(small, small))  # brings PyTorch's own code into memory
-start = peak()
+start = resident("VmHWM")
 changes = list(checkpoint_drift(*large))
-print(json.dumps([peak() - start, len(changes), changes[-1].relative]))
+print(json.dumps([(resident("VmHWM") - start) / MB, len(changes), changes[-1].relative]))
 """
 
 

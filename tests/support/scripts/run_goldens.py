@@ -27,6 +27,7 @@ frame_mask = importlib.import_module("pack.nodes.frame_mask")
 keyframes = importlib.import_module("pack.nodes.encode_keyframes")
 patch = importlib.import_module("pack.nodes.comfyui.noise_levels")
 sampler = importlib.import_module("pack.nodes.sampler")
+boundary = importlib.import_module("pack.pusa_core.sampling.pipeline").EXPERT_BOUNDARY
 host_network = importlib.import_module("pack.nodes.comfyui.network")
 
 GOLDENS = PACK / "tests" / "goldens"
@@ -110,7 +111,7 @@ def run(name: str, details: dict[str, Any]) -> dict[str, float]:
     video = node.execute(ours[0], positive, negative, latent, 0, steps, cfg, 5.0, *ours[1:]).result[0]
     shifted = [ModelSamplingSD3().patch(make_model(expert, False, truncate), 5.0)[0] for expert in experts]
     models = [patch.read_noise_levels(model) for model in shifted]
-    starts = [0, core.switch_step(core.flow_sigmas(steps), 0.875), steps] if len(models) > 1 else [0, steps]
+    starts = [0, core.switch_step(core.flow_sigmas(steps), boundary), steps] if len(models) > 1 else [0, steps]
     sampled = latent
     for model, first, last in zip(models, starts[:-1], starts[1:], strict=True):
         stage = {
