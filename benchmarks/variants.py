@@ -53,8 +53,9 @@ def build_diffusers(config: WanConfig, weights: Weights) -> Network:
 
     def network(latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         _, ph, pw = config.patch_size
-        tokens = latents.shape[3] // ph * (latents.shape[4] // pw)
-        return model(latents, timestep.repeat_interleave(tokens, dim=1), context, return_dict=False)[0]
+        if timestep.ndim == 2:
+            timestep = timestep.repeat_interleave(latents.shape[3] // ph * (latents.shape[4] // pw), dim=1)
+        return model(latents, timestep, context, return_dict=False)[0]
 
     return network
 

@@ -4,7 +4,6 @@
 clip, which a user who has only its two ends cannot make.
 """
 
-import argparse
 import logging
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.demo_model.command import read_arguments
 from demo.clips import FRAMES, draw_scene
 from demo.training.machine import machine
 from pusa_core.media.vae import WanVae
@@ -101,10 +101,7 @@ def report(errors: dict[int, dict[str, list[float]]], clips: int, seconds: float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=24)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = read_arguments(__doc__, clips=24)
     started = time.monotonic()
     errors = measure(args.clips)
     REPORT.write_text(report(errors, args.clips, time.monotonic() - started))

@@ -4,7 +4,6 @@
 from here.
 """
 
-import argparse
 import json
 import logging
 import math
@@ -17,6 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from benchmarks.demo_model.command import read_arguments
 from benchmarks.demo_model.judge import Errors, compare, look
 from benchmarks.demo_model.report import BASE_VTA, FLOOR, METRICS, report
 from demo.clips import RADII, Scene, draw_scene
@@ -183,10 +183,7 @@ def measure(clips: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=64)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = read_arguments(__doc__, clips=64)
     started = time.monotonic()
     results = measure(args.clips)
     sampling = f"{STEPS} steps, cfg {CFG:g}, shift 5"

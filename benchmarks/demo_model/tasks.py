@@ -4,7 +4,6 @@
 determine the clip, so every result is compared with the one right answer.
 """
 
-import argparse
 import logging
 import time
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.demo_model.command import read_arguments
 from benchmarks.demo_model.judge import LOST, look
 from benchmarks.demo_model.measure import decode, load_demo, picture
 from demo.clips import Scene, draw_scene
@@ -126,10 +126,7 @@ def report(results: dict[tuple[str, str], np.ndarray], clips: int, seconds: floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=16)
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    args = read_arguments(__doc__, clips=16)
     started = time.monotonic()
     results, shown = measure(args.clips)
     picture(shown, HERE / "pictures" / "tasks.png")

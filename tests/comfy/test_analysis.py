@@ -13,12 +13,11 @@ from pusa_core.analysis import AttentionMaps, AttentionRecorder, RecordedModel, 
 from pusa_core.media.demo_text import encode_text
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
-from ..support.graphs import CHANGES, CONTEXT_WINDOWS, image_to_video, node, sampler
+from ..support.graphs import CHANGES, CONTEXT_WINDOWS, NATIVE, image_to_video, node, sampler
 from ..support.models import DIT, LORA, random_lora
 from .test_parity import PROMPT, sample_with_core
 
 STEPS = 4
-NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
 
 
 def attention_map(**changes: object) -> Graph:

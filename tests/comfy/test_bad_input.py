@@ -6,8 +6,7 @@ import pytest
 
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
-from ..support.graphs import clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
-from ..support.models import DIT
+from ..support.graphs import NATIVE, clip, image_to_video, keyframe, node, parts, picture, sampler, text_to_video
 
 
 @pytest.mark.parametrize(
@@ -88,7 +87,7 @@ RUNS: list[tuple[Graph, str]] = [
     ),
     (with_latent(start=keyframe(), again=keyframe(latent=["start", 0])), "latent frame 0 is given twice"),
     (
-        image_to_video(given_frames_refresh=2) | {"model": node("UNETLoader", unet_name=DIT, weight_dtype="default")},
+        image_to_video(given_frames_refresh=2) | {"model": NATIVE},
         "given_frames_refresh is 2, but model was not loaded by Pusa Load",
     ),
 ]

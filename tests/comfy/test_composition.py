@@ -8,11 +8,9 @@ import torch
 from tests.support.patience import wait_for
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 
-from ..support.graphs import CHANGES, image_to_video, keyframe, ksampler, node, parts, sampler
-from ..support.models import DIT
+from ..support.graphs import CHANGES, NATIVE, image_to_video, keyframe, ksampler, node, parts, sampler
 
 CFG = 10.0  # random weights hardly read the prompt; guidance must matter all the same
-NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
 
 
 def through(changed: dict, **graph: dict) -> Graph:

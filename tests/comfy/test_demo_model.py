@@ -15,7 +15,7 @@ from pusa_core.weights.demo_files import DIT, LORA, VAE
 from tools.comfy_client import ComfyClient, Graph
 from tools.comfyui import PACK
 
-from ..support.graphs import node
+from ..support.graphs import native_loader, node
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def expected(demo_model, graph: Graph, settings: Settings) -> torch.Tensor:
 def with_native_loaders(graph: Graph) -> Graph:
     """The graph with Load Diffusion Model and Load LoRA in place of Pusa Load."""
     load = graph[only(graph, "PusaLoad")]["inputs"]
-    unet = node("UNETLoader", unet_name=DIT.name, weight_dtype="default")
+    unet = native_loader(DIT.name)
     lora = node("LoraLoaderModelOnly", model=["unet", 0], lora_name=LORA.name, strength_model=load["lora_strength"])
     others = {key: value for key, value in graph.items() if key != only(graph, "PusaLoad")}
     key = only(graph, "PusaSampler")

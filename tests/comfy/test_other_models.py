@@ -9,7 +9,7 @@ import pytest
 from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 
-from ..support.graphs import image_to_video, keyframe, ksampler, node, parts, text_to_video
+from ..support.graphs import image_to_video, keyframe, ksampler, native_loader, node, parts, text_to_video
 
 FIX = "load a Wan2.1 or Wan2.2-14B text-to-video checkpoint instead"
 WHAT = {
@@ -29,7 +29,7 @@ def other_models(comfyui: Path, server_base: Path) -> None:
 
 
 def native(name: str) -> dict[str, Any]:
-    return node("UNETLoader", unet_name=f"other_{name}.safetensors", weight_dtype="default")
+    return native_loader(f"other_{name}.safetensors")
 
 
 def patched(name: str) -> Graph:

@@ -11,10 +11,8 @@ import torch
 from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 
-from ..support.graphs import CHANGES, keyframe, ksampler, node, parts, sampler
-from ..support.models import DIT
+from ..support.graphs import CHANGES, NATIVE, keyframe, ksampler, node, parts, sampler
 
-NATIVE = node("UNETLoader", unet_name=DIT, weight_dtype="default")
 LINKS = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["given", 0]}
 LEVELS = "0:0, -1:0.3"
 STEPS = 4

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.support.comfy_scripts import start_script
 from tools.comfy_client import ComfyClient, RunFailed
 
-from ..support.graphs import image_to_video, ksampler, node, parts
+from ..support.graphs import image_to_video, ksampler, native_loader, node, parts
 from ..support.models import DIT
 
 KINDS = ("nvfp4", "mxfp8", "int8_tensorwise", "asym_w4a8_int8")
@@ -28,7 +28,7 @@ def quantised(comfyui: Path, server_base: Path) -> None:
 
 
 def native(kind: str) -> dict[str, Any]:
-    return node("UNETLoader", unet_name=f"quantised_{kind}.safetensors", weight_dtype="default")
+    return native_loader(f"quantised_{kind}.safetensors")
 
 
 def video_of(comfy: ComfyClient, model: dict[str, Any]) -> Tensor:

@@ -5,7 +5,18 @@ import torch
 
 from tools.comfy_client import ComfyClient
 
-from ..support.graphs import WITH_LORA, clip, image_to_video, keyframe, node, parts, sampler, text_to_video
+from ..support.graphs import (
+    NATIVE,
+    WITH_LORA,
+    clip,
+    image_to_video,
+    keyframe,
+    native_loader,
+    node,
+    parts,
+    sampler,
+    text_to_video,
+)
 from ..support.models import DIT
 
 
@@ -63,7 +74,7 @@ def test_positions_in_pixel_frames(comfy: ComfyClient) -> None:
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_native_model_gives_the_same_video(comfy: ComfyClient, graph, cfg: float) -> None:
     ours = graph(cfg=cfg)
-    native = ours | {"model": node("UNETLoader", unet_name=DIT, weight_dtype="default")}
+    native = ours | {"model": NATIVE}
     difference = comfy.latent(ours, "video") - comfy.latent(native, "video")
     assert difference.abs().max() < 1e-3
 
@@ -109,7 +120,7 @@ def test_batch_shares_the_given_frame(comfy: ComfyClient) -> None:
 def test_eight_bit_weights_load_as_in_core(comfy: ComfyClient, weight_dtype: str) -> None:
     ours = image_to_video()
     ours["model"]["inputs"]["weight_dtype"] = weight_dtype
-    native = ours | {"model": node("UNETLoader", unet_name=DIT, weight_dtype=weight_dtype)}
+    native = ours | {"model": native_loader(DIT, weight_dtype)}
     video = comfy.latent(ours, "video")
     assert (video - comfy.latent(native, "video")).abs().max() < 1e-3
     assert (video - comfy.latent(image_to_video(), "video")).abs().max() > 1e-3

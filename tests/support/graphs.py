@@ -26,6 +26,11 @@ def parts(model_name: str = DIT, lora_name: str = "none", strength: float = 1.4)
     }
 
 
+def native_loader(name: str, weight_dtype: str = "default") -> dict[str, Any]:
+    """ComfyUI's own loader of models."""
+    return node("UNETLoader", unet_name=name, weight_dtype=weight_dtype)
+
+
 def picture(seed: int, width: int = SIZE, height: int = SIZE) -> dict[str, Any]:
     """A picture of one colour."""
     color = (0x3366CC, 0xCC8833, 0x228822)[seed % 3]
@@ -85,6 +90,7 @@ def image_to_video(noise_levels: str | None = None, lora_name: str = "none", **c
 
 
 WITH_LORA = {"lora_name": LORA}
+NATIVE = native_loader(DIT)
 
 CONTEXT_WINDOWS = node(
     "WanContextWindowsManual",
