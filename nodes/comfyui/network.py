@@ -14,7 +14,7 @@ import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.ldm.wan.model import WanModel as NativeWanModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...pusa_core import WanConfig, WanModel
 from ...pusa_core.model.attention import Attention, Block

@@ -51,7 +51,8 @@ def option_input(name: str, entry: Field[Any], node: NodeInput) -> io.Input:
 
 def _limits(entry: Field[Any], node: NodeInput) -> dict[str, Any]:
     """Smallest and largest value and step of a number's widget; what is left to check, the command checks."""
-    known, number = about(entry), entry.type
+    known = about(entry)
+    number: type[int] | type[float] = int if entry.type is int else float
     step = node.step if node.step is not None else 1 if number is int else 0.01
     low = known.ge if known.ge is not None else 0 if known.gt is None else known.gt + step
     high = known.le if known.le is not None else node.max if known.lt is None else known.lt - step
