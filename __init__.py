@@ -1,7 +1,7 @@
 """ComfyUI-Pusa: Wan video models with one noise level per latent frame, as ComfyUI nodes.
 
-ComfyUI finds the nodes through :func:`comfy_entrypoint`. Nothing of ComfyUI is imported before it is called, so the
-package can be imported anywhere.
+ComfyUI gets the nodes from :func:`comfy_entrypoint`. ComfyUI is only imported when that is called, so the package can
+be imported without it.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint() -> "PusaExtension":
-    """What ComfyUI calls to get the nodes."""
+    """Called by ComfyUI to get the nodes."""
     from .nodes import PusaExtension, add_demo_models
 
     add_demo_models()

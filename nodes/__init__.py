@@ -1,4 +1,4 @@
-"""The ComfyUI nodes. Each is a few lines over ``pusa_core``; ``comfyui/`` alone touches ComfyUI's internals."""
+"""The ComfyUI nodes, thin layers over ``pusa_core``. Only ``comfyui/`` uses ComfyUI's internals."""
 
 import folder_paths
 from comfy_api.latest import ComfyExtension, io
@@ -16,7 +16,7 @@ from .train_lora import PusaTrainLora
 
 
 def add_demo_models() -> None:
-    """Show the demo model, which lies in this pack, in ComfyUI's own lists of models."""
+    """Register the demo model's folders with ComfyUI."""
     for kind in ("diffusion_models", "loras", "vae"):
         folder_paths.add_model_folder_path(kind, str(MODELS / kind))
 

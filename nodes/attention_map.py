@@ -1,4 +1,4 @@
-"""Pusa Attention Map: samples like Pusa Sampler and shows how latent frames attend to each other."""
+"""Pusa Attention Map: samples like Pusa Sampler and records the attention between latent frames."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ from .sampler import PusaSampler
 class PusaAttentionMap(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        # a map shows all frames, so all are computed at every step
+        # a map covers all frames, so all of them are computed at every step
         inputs = [each for each in PusaSampler.define_schema().inputs if each.id != "given_frames_refresh"]
         own = [
-            io.String.Input("record_steps", default="0,3,6,9", tooltip="Steps to show, from 0; -1 is the last."),
-            io.String.Input("blocks", default="-1", tooltip="Blocks of the model to show, from 0; -1 is the last."),
+            io.String.Input("record_steps", default="0,3,6,9", tooltip="Steps to record, from 0; -1 is the last."),
+            io.String.Input("blocks", default="-1", tooltip="Blocks to record, from 0; -1 is the last."),
             io.String.Input(
                 "filename_prefix",
                 default="pusa/attention_map",
-                tooltip="The numbers are saved under this name in the output folder, as .csv and .npz.",
+                tooltip="Prefix of the .csv and .npz files with the values, in the output folder.",
             ),
         ]
         required = [each for each in inputs if not each.optional]

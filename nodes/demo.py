@@ -1,4 +1,4 @@
-"""The embedded demo model's text encoder and VAE, and pictures and clips to give it."""
+"""Text encoder and VAE of the embedded demo model, and input images and clips for it."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class PusaDemoLoader(io.ComfyNode):
             node_id="PusaDemoLoader",
             display_name="Pusa Demo CLIP and VAE",
             category="Pusa/demo",
-            description="Text encoder and VAE of the small model that comes with this pack. Nothing to download.",
+            description="Text encoder and VAE of the small demo model included in this pack. No download needed.",
             inputs=[],
             outputs=[io.Clip.Output(display_name="clip"), io.Vae.Output(display_name="vae")],
         )
@@ -37,7 +37,7 @@ class PusaDemoImage(io.ComfyNode):
             node_id="PusaDemoImage",
             display_name="Pusa Demo Image",
             category="Pusa/demo",
-            description="A first frame of the kind the demo model knows, and the prompt that goes with it.",
+            description="The first frame of a clip like those the demo model was trained on, and its prompt.",
             inputs=[io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True)],
             outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
         )
@@ -55,11 +55,11 @@ class PusaDemoClip(io.ComfyNode):
             node_id="PusaDemoClip",
             display_name="Pusa Demo Clip",
             category="Pusa/demo",
-            description="Frames of a clip of the kind the demo model knows, and the prompt that goes with it.",
+            description="Frames of a clip like those the demo model was trained on, and its prompt.",
             inputs=[
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True),
-                io.Int.Input("first", default=0, min=0, max=FRAMES - 1, tooltip="The first frame to take, from 0."),
-                io.Int.Input("length", default=FRAMES, min=1, max=FRAMES, tooltip="How many frames to take."),
+                io.Int.Input("first", default=0, min=0, max=FRAMES - 1, tooltip="Index of the first frame, from 0."),
+                io.Int.Input("length", default=FRAMES, min=1, max=FRAMES, tooltip="Number of frames."),
             ],
             outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
         )
@@ -79,14 +79,12 @@ class PusaDemoDataset(io.ComfyNode):
             node_id="PusaDemoDataset",
             display_name="Pusa Demo Dataset",
             category="Pusa/demo",
-            description="Clips of the kind the demo model knows, with captions, in a folder to train on.",
+            description="A training folder of captioned clips like those the demo model was trained on.",
             inputs=[
-                io.Int.Input(
-                    "first_scene", default=20000, min=0, max=0xFFFFFFFF, tooltip="The seed of the first clip."
-                ),
-                io.Int.Input("clips", default=8, min=1, max=1000, tooltip="How many; their seeds follow each other."),
+                io.Int.Input("first_scene", default=20000, min=0, max=0xFFFFFFFF, tooltip="Seed of the first clip."),
+                io.Int.Input("clips", default=8, min=1, max=1000, tooltip="Number of clips, with consecutive seeds."),
             ],
-            outputs=[io.String.Output(display_name="dataset", tooltip="The folder, in ComfyUI's input folder.")],
+            outputs=[io.String.Output(display_name="dataset", tooltip="The folder, inside ComfyUI's input folder.")],
         )
 
     @classmethod

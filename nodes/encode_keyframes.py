@@ -1,4 +1,4 @@
-"""VAE Encode Keyframes: puts a picture or a clip at a place of the video to be made."""
+"""VAE Encode Keyframes: encodes an image or clip and places it in the video."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LATENT_FRAMES, PIXEL_FRAMES = "latent frames", "pixel frames"
 
 
 def start_of(clip_frames: int, position: int, counts: str, frames: int) -> int:
-    """The latent frame at which a clip of pixel frames begins in a video of ``frames`` latents."""
+    """The first latent frame of a clip of ``clip_frames`` pixel frames in a video of ``frames`` latents."""
     if counts not in (LATENT_FRAMES, PIXEL_FRAMES):
         raise ValueError(f'position_counts is "{counts}"; choose "{LATENT_FRAMES}" or "{PIXEL_FRAMES}"')
     if counts == PIXEL_FRAMES:
@@ -35,17 +35,17 @@ class PusaEncodeKeyframes(io.ComfyNode):
             node_id="PusaEncodeKeyframes",
             display_name="VAE Encode Keyframes",
             category="Pusa",
-            description="Gives the video a picture or a clip at some frame. Chain several for start, end and middle.",
+            description="Places an image or clip in the video as given frames. Chain several for start and end.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The Wan2.1 VAE."),
-                io.Image.Input("image", tooltip="One picture, or the frames of a clip; sides divisible by 16."),
+                io.Image.Input("image", tooltip="An image, or the frames of a clip; width and height divisible by 16."),
                 io.Int.Input(
                     "position",
                     default=0,
                     min=-LONGEST,
                     max=LONGEST,
-                    tooltip="Latent frame (four pixel frames each, after the first) where the picture or clip starts. "
-                    "A negative number says where it ends, counted from the end: -1 ends it at the last frame.",
+                    tooltip="First latent frame of the image or clip (four pixel frames each, after the first). If "
+                    "negative, its last latent frame, counted from the end: -1 is the last frame of the video.",
                 ),
                 io.Int.Input(
                     "length",
@@ -53,16 +53,16 @@ class PusaEncodeKeyframes(io.ComfyNode):
                     min=1,
                     max=LONGEST,
                     step=STRIDE,
-                    tooltip="Frames of the video, 4 n + 1. Not used when a latent is connected.",
+                    tooltip="Number of frames of the video, 4 n + 1. Ignored if a latent is connected.",
                 ),
-                io.Latent.Input("latent", optional=True, tooltip="A video to add to, from another of these nodes."),
+                io.Latent.Input("latent", optional=True, tooltip="Output of another of these nodes, to chain them."),
                 io.Combo.Input(
                     "position_counts",
                     options=[LATENT_FRAMES, PIXEL_FRAMES],
                     default=LATENT_FRAMES,
                     optional=True,
-                    tooltip="What position counts. A clip placed by pixel frame must begin at 0, 1, 5, 9, ... or end "
-                    "at -1, -5, -9, ...",
+                    tooltip="Unit of position. A clip placed by pixel frame must begin at 0, 1, 5, 9, ... or end at "
+                    "-1, -5, -9, ...",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT")],

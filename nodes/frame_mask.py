@@ -1,4 +1,4 @@
-"""Frame Conditioning Mask: sets the noise level of single latent frames of a LATENT."""
+"""Frame Conditioning Mask: sets the noise levels of individual latent frames of a LATENT."""
 
 from comfy_api.latest import io, ui
 
@@ -11,7 +11,7 @@ LONGEST = 1000  # latent frames; longer videos are not expected
 
 
 def wrong_for_every_length(text: str) -> str | None:
-    """Why ``text`` describes the frames of no video at all, or None when it fits a video of some length."""
+    """Why ``text`` is invalid for a video of any length, or None if it is valid for some length."""
     reason = None
     for frames in range(LONGEST, 0, -1):
         try:
@@ -30,7 +30,7 @@ class PusaFrameMask(io.ComfyNode):
             node_id="PusaFrameMask",
             display_name="Frame Conditioning Mask",
             category="Pusa",
-            description="Sets how much noise given latent frames get: 0 keeps a frame, 1 generates it anew.",
+            description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
             inputs=[
                 io.Latent.Input("latent"),
                 io.String.Input(
@@ -38,8 +38,8 @@ class PusaFrameMask(io.ComfyNode):
                     default="0:0",
                     multiline=True,
                     tooltip="FRAME:LEVEL or FIRST-LAST:LEVEL, separated by commas. Frames are latent frames, -1 is the "
-                    'last; p76 is the one that holds pixel frame 76. For example "0:0.3, -1:0.7", "p69-80:0.2", or a '
-                    'ramp "0-3:0..0.5". Other frames keep their level.',
+                    'last; p76 is the one that covers pixel frame 76. For example "0:0.3, -1:0.7", "p69-80:0.2", or '
+                    'the ramp "0-3:0..0.5". Other frames keep their level.',
                 ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT"), io.Image.Output(display_name="timeline")],

@@ -29,7 +29,7 @@ class PusaLoad(io.ComfyNode):
             node_id="PusaLoad",
             display_name="Pusa Load",
             category="Pusa",
-            description="Loads a Wan text-to-video model that takes one noise level per frame.",
+            description="Loads a Wan text-to-video model with one noise level per latent frame, and a Pusa LoRA.",
             inputs=[
                 io.Combo.Input(
                     "model_name",
@@ -40,7 +40,7 @@ class PusaLoad(io.ComfyNode):
                     "lora_name",
                     options=[NO_LORA, *folder_paths.get_filename_list("loras")],
                     default=NO_LORA,
-                    tooltip="The Pusa LoRA made for this model, from models/loras.",
+                    tooltip="The Pusa LoRA for this model, from models/loras.",
                 ),
                 io.Float.Input(
                     "lora_strength",
@@ -48,14 +48,14 @@ class PusaLoad(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="Higher follows given pictures more closely; lower moves more.",
+                    tooltip="Higher values follow given frames more closely; lower ones give more motion.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(WEIGHT_DTYPES),
                     default="default",
                     optional=True,
-                    tooltip="Number format of the weights in memory; fp8 needs half of the memory.",
+                    tooltip="Dtype of the weights in memory; fp8 halves it.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],

@@ -1,4 +1,4 @@
-"""Pusa Parameter Drift: what a LoRA or a fine-tuning has changed in a model, and how much."""
+"""Pusa Parameter Drift: which parameters a LoRA or a fine-tune has changed, and by how much."""
 
 import folder_paths
 from comfy_api.latest import io, ui
@@ -21,26 +21,26 @@ class PusaParameterDrift(io.ComfyNode):
             node_id="PusaParameterDrift",
             display_name="Pusa Parameter Drift",
             category="Pusa/analysis",
-            description="Shows which parameters a LoRA, or a fine-tuning, has changed, and by how much.",
+            description="Shows which parameters a LoRA or a fine-tune has changed, and by how much.",
             inputs=[
-                io.Combo.Input("model_name", options=models, tooltip="The Wan text-to-video model that was changed."),
+                io.Combo.Input("model_name", options=models, tooltip="The original Wan text-to-video model."),
                 io.Combo.Input(
                     "lora_name",
                     options=[NONE, *folder_paths.get_filename_list("loras")],
                     default=NONE,
-                    tooltip="The LoRA that changes it; or none, to compare with another model.",
+                    tooltip="The LoRA applied to it; none to compare with another model.",
                 ),
                 io.Float.Input("lora_strength", default=LORA_STRENGTH, min=-10.0, max=10.0, step=0.05),
                 io.Combo.Input(
                     "other_model_name",
                     options=[NONE, *models],
                     default=NONE,
-                    tooltip="The model to compare with; none when a LoRA is chosen.",
+                    tooltip="The model to compare with; none if a LoRA is selected.",
                 ),
                 io.String.Input(
                     "filename_prefix",
                     default="pusa/parameter_drift",
-                    tooltip="The numbers are saved under this name in the output folder, as .csv.",
+                    tooltip="Prefix of the .csv file with the values, in the output folder.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="chart"), io.String.Output(display_name="report")],

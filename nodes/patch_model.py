@@ -1,4 +1,4 @@
-"""Pusa Patch Model: any native Wan text-to-video MODEL -> one that reads the noise levels of a LATENT."""
+"""Pusa Patch Model: patches a Wan text-to-video MODEL to read the noise levels of a LATENT."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class PusaPatchModel(io.ComfyNode):
             node_id="PusaPatchModel",
             display_name="Pusa Patch Model",
             category="Pusa",
-            description="Makes ComfyUI's own samplers keep the given frames of a LATENT, each at its noise level.",
+            description="Lets ComfyUI's own samplers respect the noise level of every latent frame of a LATENT.",
             inputs=[io.Model.Input("model", tooltip="Any Wan2.1 or Wan2.2-14B text-to-video model.")],
             outputs=[io.Model.Output(display_name="model")],
         )

@@ -19,11 +19,11 @@ FOREIGN = {
     "vace_frames": "a VACE control video",
     "camera_conditions": "a camera path",
 }
-"""What nodes for other Wan models put into a conditioning; a text-to-video model ignores it or misreads it."""
+"""Entries that nodes for other Wan models add to a conditioning; a text-to-video model ignores or misreads them."""
 
 
 def check_conditioning(conditioning: list, name: str) -> None:
-    """Raise ``ValueError`` when the CONDITIONING input ``name`` was made for another kind of model."""
+    """Raise ``ValueError`` if the CONDITIONING input ``name`` is meant for another kind of model."""
     for tensor, extras in conditioning:
         for key in FOREIGN.keys() & extras.keys():
             raise ValueError(
@@ -40,7 +40,7 @@ def check_conditioning(conditioning: list, name: str) -> None:
 def split_stages(
     model: Any, model_low: Any, sigmas: torch.Tensor, table: torch.Tensor, switch: float
 ) -> list[tuple[Any, torch.Tensor, torch.Tensor]]:
-    """The steps of each model: all for ``model``, or those below the noise level ``switch`` for ``model_low``."""
+    """The steps of each model: all for ``model``, except those below noise level ``switch`` for ``model_low``."""
     if model_low is None:
         return [(model, sigmas, table)]
     first = switch_step(sigmas, switch)
@@ -55,7 +55,7 @@ class PusaSampler(io.ComfyNode):
             node_id="PusaSampler",
             display_name="Pusa Sampler",
             category="Pusa",
-            description="Makes the frames that the LATENT leaves open. Text alone, or with given frames anywhere.",
+            description="Generates a video from a prompt alone, or around given frames anywhere in it.",
             inputs=[
                 io.Model.Input("model", tooltip="From Pusa Load. For Wan2.2: the high-noise model."),
                 io.Conditioning.Input("positive"),
@@ -70,7 +70,7 @@ class PusaSampler(io.ComfyNode):
                     min=0.01,
                     max=100.0,
                     step=0.01,
-                    tooltip="Higher spends more of the steps at high noise. The MODEL's own shift is not used.",
+                    tooltip="Higher values spend more steps at high noise. The MODEL's own shift is ignored.",
                 ),
                 io.Model.Input("model_low", optional=True, tooltip="Wan2.2 only: the low-noise model."),
                 io.Float.Input(
@@ -80,7 +80,7 @@ class PusaSampler(io.ComfyNode):
                     max=1.0,
                     step=0.005,
                     optional=True,
-                    tooltip="Noise level below which model_low takes over. Not used without model_low.",
+                    tooltip="Noise level below which model_low takes over. Ignored without model_low.",
                 ),
                 io.Int.Input(
                     "given_frames_refresh",
@@ -88,8 +88,8 @@ class PusaSampler(io.ComfyNode):
                     min=0,
                     max=1000,
                     optional=True,
-                    tooltip="Compute given frames (noise level 0) only every so many steps; 0: only once. Faster when "
-                    "many frames are given, at some cost of memory. Needs a model from Pusa Load.",
+                    tooltip="Compute given frames (noise level 0) only every n-th step, with a KV cache in between; 0: "
+                    "only once. Faster if many frames are given; costs memory. Requires a model from Pusa Load.",
                 ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT")],
@@ -126,5 +126,5 @@ class PusaSampler(io.ComfyNode):
         result = sample_frames(
             stages, positive, negative, cfg, seed, samples, latent.get("batch_index"), given_frames_refresh
         )
-        finished = {key: value for key, value in latent.items() if key != "noise_mask"}  # no frame is left to generate
+        finished = {key: value for key, value in latent.items() if key != "noise_mask"}  # all frames are generated now
         return io.NodeOutput({**finished, "samples": result})

@@ -1,4 +1,4 @@
-"""Pusa Train LoRA: a folder of clips with captions -> a LoRA that the next node can load."""
+"""Pusa Train LoRA: a folder of captioned clips -> a LoRA that the next node can load."""
 
 import json
 from pathlib import Path
@@ -29,13 +29,13 @@ DEMO_ENCODER = "demo"
 
 
 def own_inputs() -> dict[int, io.Input]:
-    """The inputs that are no options of the training command, by their place; the options have all other places."""
+    """The inputs that are not options of the training command, by position; options have all other positions."""
     return {
         0: io.String.Input(
             "dataset",
             default="",
-            tooltip="A folder of clips with captions (clip.mp4 and clip.txt): its name in ComfyUI's input "
-            "folder, or its whole path.",
+            tooltip="A folder of captioned clips (clip.mp4 and clip.txt): its name inside ComfyUI's input folder, or "
+            "a full path.",
         ),
         1: io.Combo.Input(
             "model_name",
@@ -50,12 +50,12 @@ def own_inputs() -> dict[int, io.Input]:
         3: io.Combo.Input(
             "text_encoder",
             options=[DEMO_ENCODER, *folder_paths.get_filename_list("text_encoders")],
-            tooltip="umt5-xxl, from models/text_encoders; demo goes with the demo model alone.",
+            tooltip="umt5-xxl, from models/text_encoders; demo only works with the demo model.",
         ),
         7: io.String.Input(
             "output_name",
             default="my_pusa_lora",
-            tooltip="The new LoRA's file name, without .safetensors.",
+            tooltip="File name of the new LoRA, without .safetensors.",
         ),
         35: as_advanced(
             io.Combo.Input(
@@ -63,10 +63,10 @@ def own_inputs() -> dict[int, io.Input]:
                 options=[NO_LORA, *folder_paths.get_filename_list("loras")],
                 default=NO_LORA,
                 optional=True,
-                tooltip="A LoRA to go on from, such as the released Pusa LoRA.",
+                tooltip="A LoRA to start from, such as the released Pusa LoRA.",
             )
         ),
-        36: io.Image.Input("sample_image", optional=True, tooltip="What the sample videos start with."),
+        36: io.Image.Input("sample_image", optional=True, tooltip="First frame of the sample videos."),
     }
 
 
@@ -77,14 +77,14 @@ class PusaTrainLora(io.ComfyNode):
             node_id="PusaTrainLora",
             display_name="Pusa Train LoRA",
             category="Pusa",
-            description="Trains a LoRA with one noise level per frame on a folder of clips with captions. Interrupt "
-            "saves; queueing the same again goes on from there.",
+            description="Trains a LoRA with one noise level per latent frame on a folder of captioned clips. Interrupt "
+            "saves a checkpoint; queueing the same graph again resumes.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=in_order(own_inputs()),
             outputs=[
                 io.AnyType.Output(
-                    display_name="lora_name", tooltip="For lora_name of Pusa Load or a core LoRA loader."
+                    display_name="lora_name", tooltip="Connect to lora_name of Pusa Load or a core LoRA loader."
                 ),
                 io.Image.Output(display_name="loss"),
                 io.String.Output(display_name="summary"),
@@ -104,7 +104,7 @@ class PusaTrainLora(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, dataset: str | None = None, **kwargs: Any) -> str:
-        if dataset is None:  # it comes from another node, whose inputs ComfyUI knows
+        if dataset is None:  # linked: ComfyUI tracks the inputs of the node it comes from
             return ""
         return fingerprint(dataset_folder(dataset))
 

@@ -1,1 +1,1 @@
-"""Everything that touches ComfyUI's internals."""
+"""All code that depends on ComfyUI's internals."""

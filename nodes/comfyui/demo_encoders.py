@@ -18,7 +18,7 @@ Tokens = dict[str, list[list[tuple[str, float]]]]
 
 
 class DemoTokenizer:
-    """Words in place of tokens, in the form that ComfyUI passes tokens around."""
+    """Tokenises into words, in the format of ComfyUI's tokenisers."""
 
     def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
         pass
@@ -28,7 +28,7 @@ class DemoTokenizer:
 
 
 class DemoTextEncoder(nn.Module):
-    """``pusa_core.media.demo_text`` as the network of a CLIP; it has no weights."""
+    """``pusa_core.media.demo_text`` as the model of a CLIP; it has no weights."""
 
     dtypes: tuple[torch.dtype, ...] = ()
 
@@ -51,10 +51,10 @@ def demo_clip() -> comfy.sd.CLIP:
 
 
 class SmallWanVAE(comfy.sd.VAE):
-    """A VAE object for a Wan VAE of any width, where ComfyUI itself knows only the full-size one."""
+    """A Wan VAE of any width, for versions of ComfyUI that support only the full-size one."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
-        super().__init__(sd={})  # sets what all VAEs have; warns that it found no weights
+        super().__init__(sd={})  # sets the common attributes; logs a warning about missing weights
         self.upscale_ratio = (lambda frames: max(0, frames * 4 - 3), 8, 8)
         self.upscale_index_formula = (4, 8, 8)
         self.downscale_ratio = (lambda frames: max(0, math.floor((frames + 3) / 4)), 8, 8)
@@ -82,9 +82,9 @@ class SmallWanVAE(comfy.sd.VAE):
 
 
 def demo_vae(path: str) -> comfy.sd.VAE:
-    """The VAE of the demo model, or any other file in the Wan2.1 VAE's layout."""
+    """Load the demo model's VAE, or any other file in the layout of the Wan2.1 VAE."""
     tensors = comfy.utils.load_torch_file(path)
     try:
         return comfy.sd.VAE(sd=tensors)
-    except RuntimeError:  # sizes do not match: this version takes every Wan VAE for the full-size one
+    except RuntimeError:  # shape mismatch: this version assumes the full-size Wan VAE
         return SmallWanVAE(tensors)

@@ -1,4 +1,4 @@
-"""Noise levels per latent frame, as they travel in a LATENT: ``noise_mask [1, 1, F, 1, 1]`` beside the samples."""
+"""Noise levels per latent frame, stored in a LATENT as ``noise_mask [1, 1, F, 1, 1]``."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ CHANNELS = 16  # of the Wan2.1 VAE
 
 
 def check_samples(latent: Latent, name: str) -> Tensor:
-    """The samples ``[B, 16, F, H, W]`` of a LATENT input. Raises ``ValueError`` when they are not a Wan2.1 video."""
+    """The samples ``[B, 16, F, H, W]`` of a LATENT input. Raises ``ValueError`` if they are not a Wan2.1 video."""
     samples: Tensor = latent["samples"]
     shape = tuple(samples.shape)
     if samples.ndim != 5 or shape[1] != CHANNELS:
@@ -30,9 +30,9 @@ def check_samples(latent: Latent, name: str) -> Tensor:
 
 
 def noise_levels_of(latent: Latent, name: str) -> Tensor:
-    """Noise levels ``[F]`` of a LATENT input: its ``noise_mask``, or 1 for every frame when it has none.
+    """Noise levels ``[F]`` of a LATENT input: its ``noise_mask``, or 1 for every frame without one.
 
-    Raises ``ValueError`` for a mask that is not one number in 0..1 for each latent frame.
+    Raises ``ValueError`` for a mask that is not one value in 0..1 per latent frame.
     """
     frames = latent["samples"].shape[2]
     mask = latent.get("noise_mask")
@@ -60,7 +60,7 @@ def with_noise_levels(latent: Latent, samples: Tensor, levels: Tensor) -> Latent
 
 
 def check_given(samples: Tensor, levels: Tensor, name: str) -> None:
-    """Raise ``ValueError`` when a frame with a noise level below 1 holds no picture."""
+    """Raise ``ValueError`` if a frame at a noise level below 1 is empty (all zeros)."""
     given = (levels < 1).nonzero().flatten().tolist()
     empty = [frame for frame in given if not samples[:, :, frame].any()]
     if empty:

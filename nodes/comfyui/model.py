@@ -1,7 +1,7 @@
 """Wan files and LoRAs -> a ComfyUI MODEL with our DiT.
 
-ComfyUI loads the file as a native Wan MODEL, with its own detection, quantisation, dtype and offload; our network is
-then built around the loaded layers (``network``) and takes the native one's place.
+ComfyUI loads the file as a native Wan MODEL, with its own detection, quantisation, dtype and offloading. Our network is
+then built around the loaded layers (``network``) and replaces the native one.
 """
 
 import importlib
@@ -23,11 +23,11 @@ from ...pusa_core.weights.quantised import FP8, comfy_tensors, dequantise
 from .network import ComfyWanModel, adopt
 
 CHECKED_ELEMENTS = 1 << 20
-"""Tensors up to this size are looked through for NaN; ComfyUI may never hold the large ones as a whole."""
+"""Tensors up to this size are checked for NaN; ComfyUI may never have larger ones fully in memory."""
 
 
 def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = False) -> ModelPatcher:
-    """A MODEL with our DiT from a Wan text-to-video file. Raises ``ValueError`` for any other file."""
+    """Load a Wan text-to-video file as a MODEL with our DiT. Raises ``ValueError`` for any other file."""
     checkpoint = read_wan(path)
     tensors = host_tensors(checkpoint)
     known = inspect.signature(comfy.sd.load_diffusion_model_state_dict).parameters
@@ -39,18 +39,18 @@ def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = F
         keep_full_precision(model.model.diffusion_model, checkpoint.weights)
     model.model.diffusion_model = adopt(model.model.diffusion_model)
     model.model.diffusion_model.report = checkpoint.describe()
-    model.cached_patcher_init = (load_wan, (path, model_options))  # how ComfyUI makes a second copy of a MODEL
+    model.cached_patcher_init = (load_wan, (path, model_options))  # ComfyUI calls it to make a second copy of a MODEL
     return model
 
 
 def read_wan(path: str) -> Checkpoint:
-    """A checkpoint, or all shards of it, mapped into memory the way that ComfyUI does it."""
+    """Read a checkpoint, or all of its shards, memory-mapped by ComfyUI's own loader."""
     tensors: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for shard in shard_paths(path):
         check_file(shard)
         try:
-            if is_pickled(shard):  # older versions of ComfyUI run the code in such a file
+            if is_pickled(shard):  # older versions of ComfyUI execute code in pickled files
                 part, header = read_file(shard)
             else:
                 part, header = comfy.utils.load_torch_file(str(shard), return_metadata=True)
@@ -66,8 +66,8 @@ def read_wan(path: str) -> Checkpoint:
 
 
 def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, quantised ones as they are, in the spelling that this ComfyUI reads."""
-    mixed = hasattr(comfy.utils, "detect_layer_quantization")  # reads the quantisation of each layer
+    """The tensors of a checkpoint in the quantisation format that this version of ComfyUI reads."""
+    mixed = hasattr(comfy.utils, "detect_layer_quantization")  # supports per-layer quantisation
     known = importlib.import_module("comfy.quant_ops").QUANT_ALGOS if mixed else ()
     weights, kept = dict(checkpoint.weights), {}
     for name, layer in checkpoint.quantised.items():
@@ -77,7 +77,7 @@ def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
                 f"read; update ComfyUI, or pick an fp8, fp16 or bf16 file"
             )
         if layer.is_fp8 and layer.scale is not None and layer.scale.numel() > 1:
-            # ComfyUI's fp8 has one scale for a layer
+            # ComfyUI supports one fp8 scale per layer
             weights[f"{name}.weight"] = dequantise(weights[f"{name}.weight"], layer, name, checkpoint.source)
         else:
             kept[name] = layer
@@ -85,7 +85,7 @@ def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def keep_full_precision(native: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put back what the file has in full precision and an older ComfyUI, which knows no mixture, cast to fp8."""
+    """Restore full-precision weights that an older ComfyUI, without per-layer quantisation, has cast to fp8."""
     for name, parameter in list(native.named_parameters()):
         if parameter.dtype in FP8 and name in weights and weights[name].dtype not in FP8:
             module, _, key = name.rpartition(".")
@@ -94,9 +94,9 @@ def keep_full_precision(native: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def add_lora(model: ModelPatcher, lora: Lora, strength: float) -> tuple[ModelPatcher, LoraMatch]:
-    """A clone of ``model`` with ``lora`` among its patches, as a LoRA node of ComfyUI would add it.
+    """A clone of ``model`` patched with ``lora``, as by ComfyUI's LoRA nodes.
 
-    Raises ``ValueError`` for a LoRA that does not fit, of which ComfyUI would only write into its log.
+    Raises ``ValueError`` for a LoRA that does not fit, for which ComfyUI itself would only log a warning.
     """
     shapes = {name: tuple(value.shape) for name, value in model.model.diffusion_model.named_parameters()}
     match = match_lora(lora, shapes)
@@ -125,7 +125,7 @@ def check_model(model: ModelPatcher, name: str) -> None:
 
 
 def check_refreshable(model: ModelPatcher, name: str, refresh: int) -> None:
-    """Raise ``ValueError`` unless the MODEL input ``name`` can leave given frames out of a step."""
+    """Raise ``ValueError`` unless the MODEL input ``name`` supports the KV cache for given frames."""
     if not isinstance(model.model.diffusion_model, ComfyWanModel):
         raise ValueError(
             f"given_frames_refresh is {refresh}, but {name} was not loaded by Pusa Load, and ComfyUI's own network "

@@ -1,8 +1,8 @@
 """Our DiT inside a ComfyUI MODEL.
 
-The layers of ComfyUI's own Wan network have the names that ours have, so they move over into our network once ComfyUI
-has loaded them. Everything ComfyUI does to a MODEL (LoRA, offload, attention backends, wrappers, patches of blocks)
-goes on working.
+The layers of ComfyUI's own Wan network have the same names as ours, so they are moved into our network once ComfyUI has
+loaded them. Everything ComfyUI does to a MODEL (LoRA, offloading, attention backends, wrappers, block patches) keeps
+working.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -27,11 +27,11 @@ CACHES = "pusa_kv_caches"
 """In ``transformer_options``: the :class:`KVCaches` of a sampling run, or None."""
 
 UNSUPPORTED = ("time_dim_concat", "reference_latent", "context_latents")
-"""Arguments of native Wan networks that add tokens; one timestep per latent frame would then hit the wrong tokens."""
+"""Arguments of native Wan networks that add tokens, which would misalign the timesteps of the latent frames."""
 
 
 class KVCaches:
-    """A :class:`KVCache` for each conditioning of a sampling run. Not a dict: ComfyUI copies those in its options."""
+    """One :class:`KVCache` per conditioning of a sampling run. Not a dict, as ComfyUI copies dicts in its options."""
 
     def __init__(self, frames: FrozenFrames) -> None:
         self._frames = frames
@@ -42,22 +42,24 @@ class KVCaches:
 
 
 class ComfyWanModel(WanModel):
-    """``pusa_core``'s DiT, called the way ComfyUI calls a Wan network."""
+    """The DiT of ``pusa_core`` with the interface of ComfyUI's Wan network."""
 
-    report = ""  # what its file was recognised as
+    report = ""  # description of the checkpoint
 
     def __init__(self, config: WanConfig, dtype: torch.dtype) -> None:
         super().__init__(config, device="meta")
-        # What ComfyUI and other packs read from a Wan network.
+        # attributes that ComfyUI and other packs read from a Wan network
         self.dtype = dtype
         self.patch_size = config.patch_size
         self.dim, self.num_heads, self.num_layers = config.dim, config.num_heads, config.num_layers
         for block in self.modules():
             if isinstance(block, WanBlock):
-                block.ffn_tokens = None  # offloaded and quantised weights are fetched or converted at every use
+                block.ffn_tokens = (
+                    None  # no chunks: offloaded or quantised weights are fetched or converted at every use
+                )
 
     def embed(self, latents: Tensor) -> Tensor:
-        return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI holds this layer in fp32
+        return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI keeps this layer in fp32
 
     def forward(  # type: ignore[override]  # ComfyUI's call replaces ours, which is ``super().forward``
         self,
@@ -106,7 +108,7 @@ class ComfyWanModel(WanModel):
         blocks: Iterable[Block],
         frame_indices: tuple[int, ...] | None = None,
     ) -> Tensor:
-        """:meth:`WanModel.forward` with what ``options`` ask for."""
+        """:meth:`WanModel.forward` with the attention, block patches and RoPE set in ``options``."""
         return super().forward(
             latents,
             timestep,
@@ -119,7 +121,7 @@ class ComfyWanModel(WanModel):
 
 
 def attend_with(options: dict[str, Any]) -> Attention:
-    """ComfyUI's attention, whichever backend or override ``options`` ask for."""
+    """ComfyUI's attention, with the backend or override set in ``options``."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         heads = q.shape[2]
@@ -130,9 +132,9 @@ def attend_with(options: dict[str, Any]) -> Attention:
 
 
 def kv_cache(options: dict[str, Any]) -> KVCache | None:
-    """The cache of this call's conditioning: the same prompts, with the same blocks patched.
+    """The cache for this call's conditioning, keyed by its prompts and patched blocks.
 
-    None with context windows: given frames have other positions in every window.
+    None with context windows, where given frames have different positions in every window.
     """
     caches: KVCaches | None = options.get(CACHES)
     if caches is None or options.get("context_window") is not None:
@@ -142,13 +144,13 @@ def kv_cache(options: dict[str, Any]) -> KVCache | None:
 
 
 def rope_axes(options: dict[str, float]) -> Axes:
-    """Scale and shift of the positions of frames, rows and columns that a node (Scale ROPE) asks for."""
+    """Scale and shift of frame, row and column positions, as set by a node such as Scale ROPE."""
     frames, rows, columns = ((options.get(f"scale_{axis}", 1.0), options.get(f"shift_{axis}", 0.0)) for axis in "tyx")
     return frames, rows, columns
 
 
 def patched_blocks(blocks: Iterable[Block], options: dict[str, Any]) -> list[Block]:
-    """The blocks, each behind the patch that a node (Skip Layer Guidance, for example) put in its place."""
+    """The blocks, wrapped in their patches by other nodes (Skip Layer Guidance, for example)."""
     patches = options.get("patches_replace", {}).get("dit", {})
     return [
         partial(run_patched, block, patches[key], options) if (key := ("double_block", index)) in patches else block
@@ -166,7 +168,7 @@ def run_patched(
     rope: Tensor,
     attend: Attention,
 ) -> Tensor:
-    """A block as ComfyUI's patches of blocks see one: a dictionary in, a dictionary out."""
+    """Call a block through a ComfyUI block patch, which takes and returns dictionaries."""
 
     def original(args: dict[str, Any]) -> dict[str, Any]:
         attend = attend_with(args["transformer_options"])
@@ -177,7 +179,7 @@ def run_patched(
 
 
 def refuse_extra_tokens(arguments: dict[str, Any]) -> None:
-    """Raise ``ValueError`` when a conditioning would add tokens to the video's own."""
+    """Raise ``ValueError`` if a conditioning would add tokens to those of the video."""
     for name in UNSUPPORTED:
         if arguments.get(name) is not None:
             raise ValueError(
@@ -187,7 +189,7 @@ def refuse_extra_tokens(arguments: dict[str, Any]) -> None:
 
 
 def adopt(native: NativeWanModel) -> ComfyWanModel:
-    """Our network around the loaded layers of ComfyUI's own Wan network ``native``."""
+    """Build our network around the loaded layers of ComfyUI's own Wan network ``native``."""
     config = WanConfig.from_state_dict(dict(native.named_parameters()), num_heads=native.num_heads)
     ours = ComfyWanModel(config, native.dtype)
     for name, module in list(ours.named_modules()):
@@ -198,5 +200,5 @@ def adopt(native: NativeWanModel) -> ComfyWanModel:
         for key in list(module._parameters):
             module.register_parameter(key, source._parameters[key])
             if (dtype := getattr(source, f"{key}_comfy_model_dtype", None)) is not None:
-                setattr(module, f"{key}_comfy_model_dtype", dtype)  # newer versions note it on the owner of the weight
+                setattr(module, f"{key}_comfy_model_dtype", dtype)  # newer versions set it on the module itself
     return ours.eval().requires_grad_(False)

@@ -1,13 +1,13 @@
-"""Any native Wan text-to-video MODEL, made to read the noise levels in a LATENT, under ComfyUI's own samplers.
+"""Patches any native Wan text-to-video MODEL to read the noise levels of a LATENT, for ComfyUI's own samplers.
 
-Two wrappers, both without state. One around the whole sampling takes the ``noise_mask`` for itself, so that ComfyUI
-does not inpaint with it, and puts :class:`PerFrameSampler` in the sampler's place. One around the network turns the
-step's timestep into one per frame.
+Two stateless wrappers. The one around the whole sampling consumes the ``noise_mask``, so that ComfyUI does not inpaint
+with it, and replaces the sampler with :class:`PerFrameSampler`. The one around the network expands the step's timestep
+to one per frame.
 
 ComfyUI's sampler keeps one sigma per step. With the velocity of frame ``f`` multiplied by its noise level ``m_f``,
-``x - sigma m_f v = x - sigma_f v`` is the clean estimate of that frame, and ``(x - estimate) / sigma = m_f v`` is its
-derivative along its own noise levels. A sampler whose step depends only on ratios of sigmas therefore does in every
-frame what it would do in that frame alone; those are the samplers in :data:`EXACT`.
+``x - sigma m_f v = x - sigma_f v`` is the denoised estimate of that frame, and ``(x - estimate) / sigma = m_f v`` is
+its derivative along its own noise levels. A sampler whose step depends only on ratios of sigmas therefore treats every
+frame as if it were sampled alone; those are the samplers in :data:`EXACT`.
 """
 
 from collections.abc import Callable
@@ -38,13 +38,13 @@ EXACT = {
     "sample_res_multistep": "res_multistep",
     "sample_gradient_estimation": "gradient_estimation",
 }
-"""ComfyUI's functions of the samplers that follow every frame's own noise levels; ``tests/comfy`` measures each."""
+"""ComfyUI's sampler functions that are exact with per-frame noise levels; ``tests/comfy`` measures each."""
 
 RENOISING = ("ancestral", "sde", "lcm", "ddpm", "seeds", "sa_solver")  # parts of the names of samplers that add noise
 
 
 def check_sampler(sampler: Any) -> None:
-    """Raise ``ValueError`` unless the SAMPLER follows every frame along its own noise levels."""
+    """Raise ``ValueError`` unless the SAMPLER is exact with per-frame noise levels."""
     function = getattr(sampler, "sampler_function", None)
     name = getattr(function, "__name__", type(sampler).__name__)
     noise = [key for key in ("s_churn", "eta") if getattr(sampler, "extra_options", {}).get(key)]
@@ -60,10 +60,10 @@ def check_sampler(sampler: Any) -> None:
 
 
 class PerFrameSampler(comfy.samplers.Sampler):
-    """``sampler``, started and run at the noise levels ``sigma m_f`` of ``levels [F]``.
+    """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]``.
 
-    It stands in the sampler's own place so that whatever changes the noise (FreeNoise, for example) has done so before
-    the given frames are mixed in.
+    Replaces the sampler itself, so that given frames are mixed in after any node that modifies the noise (FreeNoise,
+    for example).
     """
 
     def __init__(self, sampler: comfy.samplers.Sampler, levels: Tensor) -> None:
@@ -81,7 +81,7 @@ class PerFrameSampler(comfy.samplers.Sampler):
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        if noise.any():  # without noise a run before has left the latents at their noise levels
+        if noise.any():  # without noise, an earlier stage left the latents at their noise levels
             level = per_frame(self.levels, noise)
             noise = torch.where(level < 1, level * noise + (1 - level) * latent_image, noise)
         options = extra_args["model_options"]
@@ -100,10 +100,10 @@ def sample_given_frames(
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 as they came in."""
+    """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 unchanged."""
     if denoise_mask is None:
         return executor(noise, latent_image, sampler, sigmas, None, *args, **kwargs)
-    # newer versions have interpolated the mask to the size of the latents, which leaves rounding errors of 1e-7
+    # newer versions interpolate the mask to the size of the latents, which leaves rounding errors of 1e-7
     latent = {"samples": latent_image, "noise_mask": (denoise_mask * 1e6).round() / 1e6}
     check_samples(latent, "latent_image")
     levels = noise_levels_of(latent, "latent_image")
@@ -111,7 +111,7 @@ def sample_given_frames(
     if (levels < 1).any():
         check_sampler(sampler)
     samples = executor(noise, latent_image, PerFrameSampler(sampler, levels), sigmas, None, *args, **kwargs)
-    if sigmas[-1] > 0 or not noise.any():  # one of several runs: between them, latents are not what they came in as
+    if sigmas[-1] > 0 or not noise.any():  # one of several stages, between which given frames are noisy
         return samples
     return torch.where(per_frame(levels, samples) == 0, latent_image.to(samples), samples)
 
@@ -119,7 +119,7 @@ def sample_given_frames(
 def scale_by_noise_level(
     executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Wrapper of the network: timestep ``[B]`` becomes ``m_f t``, ``[B, F]``, and the velocity is scaled by ``m_f``."""
+    """Wrapper of the network: expands timestep ``t [B]`` to ``m_f t [B, F]`` and scales the velocity by ``m_f``."""
     options = args[3] if len(args) > 3 else kwargs["transformer_options"]
     if KEY not in options:
         return executor(x, timestep, *args, **kwargs)
@@ -131,7 +131,7 @@ def scale_by_noise_level(
 
 
 def read_noise_levels(model: ModelPatcher) -> ModelPatcher:
-    """A clone of ``model`` that reads the noise levels of the LATENT it is to sample."""
+    """A clone of ``model`` that reads the noise levels of the LATENT it samples."""
     patched = model.clone()
     for kind, wrapper in (
         (WrappersMP.OUTER_SAMPLE, sample_given_frames),

@@ -1,4 +1,4 @@
-"""Shows in ComfyUI's page what the training command reports, and keeps what a summary needs."""
+"""Shows the training command's progress events on its node, and collects them for the summary."""
 
 from statistics import fmean
 from typing import Any
@@ -9,11 +9,11 @@ from PIL import Image
 Event = dict[str, Any]
 
 PREVIEW_SIDE = 512  # pixels
-SHOWN_SKIPPED = 10  # clips that the summary names
+SHOWN_SKIPPED = 10  # clips listed in the summary
 
 
 class TrainingProgress:
-    """The progress bar, the text and the preview picture of one node."""
+    """Progress bar, text and preview image of a node."""
 
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
@@ -21,10 +21,10 @@ class TrainingProgress:
         self._losses: list[float] = []
         self._skipped: list[str] = []
         self._validation = ""
-        self.result: Event = {}  # of a run that is finished: the last event
+        self.result: Event = {}  # the last event of a finished run
 
     def show(self, event: Event) -> None:
-        """Show one event of the command. Raises ComfyUI's exception when the user interrupts."""
+        """Show an event of the command. Raises ComfyUI's exception on Interrupt."""
         match event.get("event"):
             case "cache":
                 self._bar.update_absolute(event["done"], event["total"])
@@ -45,13 +45,13 @@ class TrainingProgress:
                 self.result = event
 
     def say(self, text: str) -> None:
-        """A line of text on the node."""
-        from server import PromptServer  # only where one runs: it cannot be imported after all else in ComfyUI 0.3.64
+        """Show a line of text on the node."""
+        from server import PromptServer  # only with a running server: late imports fail in ComfyUI 0.3.64
 
         PromptServer.instance.send_progress_text(text, self._node_id, PromptServer.instance.client_id)
 
     def summary(self) -> str:
-        """How the run went, in a few lines."""
+        """A few lines about the finished run."""
         lines = [f"{self.result['step']} steps"]
         if self._losses:
             part = max(1, len(self._losses) // 10)

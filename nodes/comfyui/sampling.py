@@ -1,7 +1,7 @@
 """The per-frame Euler sampler inside ComfyUI's own sampling: guidance, hooks, previews and interrupts are ComfyUI's.
 
-ComfyUI knows one sigma per step. The sampler puts the step's timesteps ``[F]`` beside it into ``transformer_options``;
-a wrapper around the network reads them there. The wrapper holds no state, so clones of a MODEL may run side by side.
+ComfyUI has one sigma per step. The sampler also passes the step's timesteps ``[F]`` in ``transformer_options``, where a
+wrapper of the network reads them. The wrapper is stateless, so clones of a MODEL may run concurrently.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ KEY = "pusa_timesteps"
 def per_frame_timesteps(
     executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Wrapper of the network: its timestep ``[B]`` becomes ``[B, F]``.
+    """Wrapper of the network that replaces the timestep ``[B]`` with per-frame timesteps ``[B, F]``.
 
-    The velocity is scaled by ``sigma_f / sigma``. ComfyUI's ``x - sigma v`` is then the clean estimate of every frame,
-    whatever its noise level, and what works on such estimates (guidance variants, for example) sees the right thing.
+    The velocity is scaled by ``sigma_f / sigma``, so that ComfyUI's ``x - sigma v`` is the denoised estimate of every
+    frame at any noise level, as guidance variants and other nodes expect.
     """
     options = args[3] if len(args) > 3 else kwargs["transformer_options"]
     refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
@@ -43,17 +43,17 @@ def per_frame_timesteps(
 
 
 def window_of(values: Tensor, options: dict[str, Any]) -> Tensor:
-    """Of ``values [F]``, those of the frames that a context window shows the network."""
+    """The entries of ``values [F]`` for the frames in the current context window."""
     window = options.get("context_window")
     if window is None:
         return values
     frames = list(window.index_list)
-    anchor = getattr(window, "causal_anchor_index", None)  # newer versions put one frame of the past in front
+    anchor = getattr(window, "causal_anchor_index", None)  # newer versions prepend an earlier frame
     return values[frames if anchor is None or anchor < 0 else [anchor, *frames]]
 
 
 def check_frames(values: Tensor, latents: Tensor) -> None:
-    """Raise ``ValueError`` unless ``values [F]`` has one entry per latent frame: ComfyUI's network would not notice."""
+    """Raise ``ValueError`` unless ``values [F]`` has one entry per latent frame; ComfyUI's network does not check."""
     if len(values) != latents.shape[2]:
         raise ValueError(
             f"{len(values)} noise levels for {latents.shape[2]} latent frames; remove the nodes that cut frames"
@@ -63,8 +63,8 @@ def check_frames(values: Tensor, latents: Tensor) -> None:
 class PusaEuler(comfy.samplers.Sampler):
     """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]``.
 
-    ``continues``: the given latents already are at the noise levels of the table's first row; no noise is added.
-    ``refresh``: see :class:`pusa_core.model.kv_cache.FrozenFrames`; 1: no cache.
+    ``continues``: the input latents are already at the noise levels of the table's first row; no noise is added.
+    ``refresh``: as in :class:`pusa_core.model.kv_cache.FrozenFrames`; 1: no cache.
     """
 
     def __init__(self, table: Tensor, continues: bool = False, refresh: int = 1) -> None:
@@ -108,7 +108,7 @@ class PusaEuler(comfy.samplers.Sampler):
 
 
 def preview_frame(table: Tensor) -> int:
-    """The middle one of the frames with most to generate: a given frame would make a preview look finished."""
+    """The median frame of those at the highest noise level; a preview of a given frame would look finished."""
     levels = table[0]
     return int((levels == levels.max()).nonzero().flatten().median())
 
@@ -125,8 +125,8 @@ def sample_frames(
 ) -> Tensor:
     """Sample through consecutive stages of ``(MODEL, sigmas [steps + 1], table [steps + 1, F])``.
 
-    ``given [B, C, F, H, W]`` are raw VAE latents, and so is the result. Frames that stay at noise level 0 come out with
-    the bits they went in with. ``refresh`` as in :class:`PusaEuler`.
+    ``given [B, C, F, H, W]`` and the result are raw VAE latents. Frames that stay at noise level 0 are returned
+    bit-exactly. ``refresh`` as in :class:`PusaEuler`.
     """
     latents = given
     noise = comfy.sample.prepare_noise(given, seed, batch_index)

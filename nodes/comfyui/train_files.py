@@ -1,4 +1,4 @@
-"""Files of Pusa Train LoRA: what it is given, where its runs and its LoRA go."""
+"""Files of Pusa Train LoRA: its inputs, run folders and trained LoRAs."""
 
 import filecmp
 import hashlib
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from .images import as_image
 
-RUNS = "pusa_training"  # in ComfyUI's output folder: a folder for each run, named as its LoRA
+RUNS = "pusa_training"  # in ComfyUI's output folder; has one sub-folder per run, named after its LoRA
 FILE_NAME = re.compile(r"\w[\w .+-]*(?<![ .])")
 
 
 def dataset_folder(dataset: str) -> Path:
-    """The folder that the input ``dataset`` names: a path, absolute or in ComfyUI's input folder."""
+    """Resolve the input ``dataset``: a path, absolute or relative to ComfyUI's input folder."""
     if not dataset.strip():
         raise ValueError(
             "dataset is empty; name a folder with videos and captions, in ComfyUI's input folder or by its path"
         )
-    folder = Path(folder_paths.get_input_directory(), dataset.strip())  # an absolute path replaces the first
+    folder = Path(folder_paths.get_input_directory(), dataset.strip())  # an absolute path overrides the first
     if not folder.is_dir():
         raise ValueError(
             f'dataset is "{dataset}", but there is no folder {folder}; name one in ComfyUI\'s input folder, or its '
@@ -33,7 +33,7 @@ def dataset_folder(dataset: str) -> Path:
 
 
 def fingerprint(folder: Path) -> str:
-    """Changes when a file of the folder does, by name, size or time; hidden ones, such as the cache, do not count."""
+    """A hash of the folder's file names, sizes and times, except hidden ones such as the cache."""
     names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     shown = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     states = [(str(name), (folder / name).stat()) for name in shown]
@@ -45,12 +45,12 @@ def run_folder(output_name: str) -> Path:
 
 
 def lora_path(output_name: str) -> Path:
-    """Where the LoRA goes: into the first of ComfyUI's folders of LoRAs."""
+    """Path of the LoRA, in the first of ComfyUI's LoRA folders."""
     return Path(folder_paths.get_folder_paths("loras")[0], f"{output_name}.safetensors")
 
 
 def check_name(output_name: str) -> None:
-    """Raise ``ValueError`` for a name that is no plain file name, or that belongs to a LoRA from elsewhere."""
+    """Raise ``ValueError`` for a name that is not a plain file name, or is that of a LoRA from elsewhere."""
     if not FILE_NAME.fullmatch(output_name) or output_name.endswith(".safetensors"):
         raise ValueError(
             f'output_name is "{output_name}"; use a file name without folders and without .safetensors, made of '
@@ -62,7 +62,7 @@ def check_name(output_name: str) -> None:
 
 
 def check_target(target: Path, trained: Path) -> None:
-    """Raise ``ValueError`` when ``target`` is there and is not the LoRA ``trained``: it would be lost."""
+    """Raise ``ValueError`` if ``target`` exists and is not the LoRA ``trained``, as it would be overwritten."""
     if target.exists() and not (trained.exists() and filecmp.cmp(target, trained, shallow=False)):
         raise ValueError(f"{target} is there already and is not the LoRA of this run; choose another output_name")
 
@@ -86,7 +86,7 @@ def load_picture(path: str) -> Tensor:
 
 
 def save_sample_image(image: Tensor) -> str:
-    """The first picture of an IMAGE as a file whose name tells what it shows; its path."""
+    """Save the first image of an IMAGE under a name derived from its content; returns the path."""
     pixels = (image[0, ..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
     folder = Path(folder_paths.get_temp_directory())
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def save_sample_image(image: Tensor) -> str:
 
 
 def model_file(kind: str, name: str, given: str) -> str:
-    """The path of a model file. Raises ``ValueError`` when the input ``given`` names none that is there."""
+    """The path of a model file. Raises ``ValueError``, naming the input ``given``, if it does not exist."""
     path = folder_paths.get_full_path(kind, name)
     if path is None:
         raise ValueError(f'{given} is "{name}", which is not in models/{kind}; put it there, or pick another')

@@ -1,4 +1,4 @@
-"""The options of the training command as inputs of Pusa Train LoRA, made from their fields' metadata."""
+"""The inputs of Pusa Train LoRA for options of the training command, generated from their field metadata."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from ...pusa_core.training.config_file import parse_config
 from ...pusa_core.training.options import NodeInput, about, choices, node_inputs
 
 REQUIRED = 8
-"""The first places are required inputs. ComfyUI lists those before all others, so that a new one has to be optional."""
+"""Positions below this are required inputs. ComfyUI lists those first, so a new input has to be optional."""
 
 
 def in_order(own: Mapping[int, io.Input]) -> list[io.Input]:
-    """The node's own inputs, by their place, and those of the options.
+    """The node's own inputs, given by position, merged with those of the options.
 
-    Raises ``ValueError`` when a place is taken twice: stored graphs hold their values by place.
+    Raises ``ValueError`` if a position is taken twice: stored graphs keep widget values by position.
     """
     placed = dict(own)
     fields = option_fields()
@@ -33,7 +33,7 @@ def in_order(own: Mapping[int, io.Input]) -> list[io.Input]:
 
 
 def option_input(name: str, entry: Field[Any], node: NodeInput) -> io.Input:
-    """An option as the page shows it."""
+    """The widget of an option."""
     text = about(entry).help
     tooltip = text[0].upper() + text[1:] + "."
     common = {"default": entry.default, "tooltip": tooltip, "optional": node.place >= REQUIRED}
@@ -50,7 +50,7 @@ def option_input(name: str, entry: Field[Any], node: NodeInput) -> io.Input:
 
 
 def _limits(entry: Field[Any], node: NodeInput) -> dict[str, Any]:
-    """Smallest and largest value and step of a number's widget; what is left to check, the command checks."""
+    """Minimum, maximum and step of a number widget; the command checks the rest."""
     known = about(entry)
     number: type[int] | type[float] = int if entry.type is int else float
     step = node.step if node.step is not None else 1 if number is int else 0.01
@@ -60,19 +60,19 @@ def _limits(entry: Field[Any], node: NodeInput) -> dict[str, Any]:
 
 
 def as_advanced(entry: io.Input) -> io.Input:
-    """Keep an input out of sight until the user asks for it; older versions have no argument for that."""
+    """Hide an input under "advanced"; older versions have no argument for that."""
     entry.extra_dict = {**entry.extra_dict, "advanced": True}
     return entry
 
 
 def option_values(values: Mapping[str, Any]) -> dict[str, str]:
-    """The options that the node's inputs set, as the command's flags have them."""
+    """The options set by the node's inputs, as values of the command's flags."""
     inputs = node_inputs(option_fields())
     return {option: _as_text(values[name]) for name, option, _ in inputs if name in values}
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raise ``ValueError`` for options that the command will not take, by the names that they have in the node."""
+    """Raise the command's ``ValueError`` for invalid options, with option names replaced by input names."""
     try:
         parse_config({}, options)
     except (ValueError, OSError) as error:

@@ -1,8 +1,8 @@
 """Runs the training command as a child process of ComfyUI.
 
-The child has its own memory, so that its crash, or all of the GPU's memory in its hands, never takes the server down.
-It says what it does in JSON lines on its standard output and stops when its standard input is closed. Both work on
-every operating system, the second also when ComfyUI itself dies.
+In a separate process, neither a crash nor running out of GPU memory takes the server down. The child reports progress
+as JSON lines on stdout and stops when its stdin is closed. Both work on every operating system, the latter also if
+ComfyUI itself dies.
 """
 
 import json
@@ -26,13 +26,13 @@ from .progress import Event, TrainingProgress
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-STOP_SECONDS = 2.0  # how long an interrupt waits for the child
-SAVE_SECONDS = 300.0  # how long a large model may go on saving after that, while ComfyUI is free again
-KEPT_LINES = 12  # of the child's log, for the message about a crash
+STOP_SECONDS = 2.0  # time that an interrupt waits for the child
+SAVE_SECONDS = 300.0  # time for saving a large model after that, in the background
+KEPT_LINES = 12  # lines of the child's log for the message about a crash
 
 
 def training_command(arguments: Sequence[str]) -> list[str]:
-    """``python -m pusa_core.training`` with ComfyUI's own VAE and text encoders, and its device."""
+    """The command line of ``python -m pusa_core.training`` with ComfyUI's VAE, text encoders and device."""
     device = str(comfy.model_management.get_torch_device())
     comfyui = str(Path(folder_paths.__file__).resolve().parent)
     script = str(Path(__file__).with_name("training_child.py"))
@@ -65,7 +65,7 @@ class TrainingProcess:
         for line in stream:
             try:
                 self._events.put(json.loads(line))
-            except ValueError:  # a library that prints
+            except ValueError:  # printed by a library
                 log.info("training: %s", line.rstrip())
         self._events.put(None)
 
@@ -75,7 +75,7 @@ class TrainingProcess:
             log.info("training: %s", line)
 
     def events(self) -> Iterator[Event]:
-        """What the command reports, until it ends. Raises ComfyUI's exception when the user interrupts."""
+        """Yield the command's progress events until it ends. Raises ComfyUI's exception on Interrupt."""
         while True:
             comfy.model_management.throw_exception_if_processing_interrupted()
             try:
@@ -87,7 +87,7 @@ class TrainingProcess:
             yield event
 
     def check_end(self) -> None:
-        """Raise what the command failed with: ``ValueError`` for its own reasons, ``RuntimeError`` for a crash."""
+        """Raise if the command failed: ``ValueError`` with its own error message, ``RuntimeError`` for a crash."""
         code = self._process.wait()
         for reader in self._readers:
             reader.join()
@@ -103,9 +103,9 @@ class TrainingProcess:
         )
 
     def stop(self) -> None:
-        """Make the command save and end; one that takes longer than ``STOP_SECONDS`` goes on in the background."""
+        """Tell the command to save and exit; beyond ``STOP_SECONDS`` it continues in the background."""
         if self._process.stdin is not None:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # already ended
                 self._process.stdin.close()
         if self._ended_within(STOP_SECONDS):
             return
@@ -118,7 +118,7 @@ class TrainingProcess:
             self._process.kill()
 
     def wait(self) -> None:
-        """Wait for the end of a command that is still saving. Raises ComfyUI's exception when the user interrupts."""
+        """Wait for a command that is still saving. Raises ComfyUI's exception on Interrupt."""
         while not self._ended_within(POLL_SECONDS):
             comfy.model_management.throw_exception_if_processing_interrupted()
 
@@ -132,14 +132,14 @@ _latest: TrainingProcess | None = None
 
 
 def run_training(arguments: Sequence[str], progress: TrainingProgress) -> None:
-    """Run the training command with these flags to its end, and show what it does.
+    """Run the training command with these flags to completion, showing its progress.
 
     Raises:
-        ValueError: the command refused its options or its data, and says why.
+        ValueError: the command rejected its options or data; the message says why.
         RuntimeError: the command crashed.
     """
     global _latest
-    if _latest is not None:  # two on one GPU, or in one folder, would harm each other
+    if _latest is not None:  # two runs on one GPU, or in one folder, would conflict
         _latest.wait()
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()

@@ -1,7 +1,7 @@
-"""The training command in a process of its own, with the VAE and the text encoders of ComfyUI.
+"""The training command in a separate process, with ComfyUI's VAE and text encoders.
 
 ``python training_child.py COMFYUI_FOLDER DEVICE ARGUMENT...`` is ``python -m pusa_core.training ARGUMENT...``, except
-that it needs no library which ComfyUI does not have, and reads every file that ComfyUI's own loaders read.
+that it has no dependencies beyond ComfyUI's and reads every file that ComfyUI's own loaders read.
 """
 
 import importlib
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 PACK = Path(__file__).resolve().parents[2]
-NAME = "pusa_pack"  # the folder's own name may be no Python name
+NAME = "pusa_pack"  # the folder name may not be a valid identifier
 
 
 def import_pack() -> None:
-    """Make this pack importable as ``NAME``, wherever its folder is and whatever its name."""
+    """Make this pack importable as ``NAME``, regardless of its folder's path and name."""
     spec = importlib.util.spec_from_file_location(NAME, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{PACK / '__init__.py'} is no Python file; install the pack again")
@@ -24,8 +24,8 @@ def import_pack() -> None:
 
 
 def import_encoders(device: str) -> Any:
-    """``training_encoders``, and with it ComfyUI, which takes seconds: only once something must be encoded."""
-    # before anything else: some versions put their own comfy/ on the path, where another module is called utils
+    """Import ``training_encoders`` and with it ComfyUI, lazily: that takes seconds and is only needed for encoding."""
+    # first, because some versions put comfy/ on the path, which has another module called utils
     importlib.import_module("utils.extra_config")
     from comfy.cli_args import args
 
@@ -35,7 +35,7 @@ def import_encoders(device: str) -> Any:
 
 def main() -> int:
     comfyui, device, *arguments = sys.argv[1:]
-    here = str(Path(__file__).resolve().parent)  # on the path as a script's folder; its files are no modules
+    here = str(Path(__file__).resolve().parent)  # on the path as the script's folder, but not meant for imports
     sys.path[:] = [comfyui, *(folder for folder in sys.path if folder != here)]
     import_pack()
     training = importlib.import_module(f"{NAME}.pusa_core.cli.train")

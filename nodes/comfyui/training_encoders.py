@@ -1,4 +1,4 @@
-"""ComfyUI's VAE and text encoders as the training command takes them."""
+"""ComfyUI's VAE and text encoders with the interface that the training command expects."""
 
 import comfy.latent_formats
 import comfy.sd
@@ -30,7 +30,7 @@ class TrainingVae:
 
 
 def text_encoder(path: str) -> TextEncoder:
-    """Prompt -> context ``[1, L, 4096]`` fp32, with any umt5 file that ComfyUI's Load CLIP takes."""
+    """Load any umt5 file that ComfyUI's Load CLIP takes. The result maps a prompt to context ``[1, L, 4096]`` fp32."""
     clip = comfy.sd.load_clip(ckpt_paths=[path], clip_type=comfy.sd.CLIPType.WAN)
 
     @torch.no_grad()
