@@ -1,1 +1,1 @@
-"""Starting and driving a ComfyUI, building the workflow files, the first video."""
+"""Developer tools: ComfyUI server and client, workflow builder, example configuration, ``run.py demo``."""

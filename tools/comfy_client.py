@@ -1,4 +1,4 @@
-"""A small client of ComfyUI's HTTP interface."""
+"""A minimal client for ComfyUI's HTTP API."""
 
 import json
 import time
@@ -16,11 +16,11 @@ PATIENCE = 600  # seconds, for an answer as for a graph: a CPU that does other t
 
 
 class PromptRefused(Exception):
-    """The server refused a graph before running it; ``str()`` has all of its reasons."""
+    """The server rejected a graph during validation; ``str()`` lists all errors."""
 
 
 class RunFailed(Exception):
-    """A node failed; ``str()`` is its message."""
+    """A node raised an error; ``str()`` is its message."""
 
 
 class ComfyClient:
@@ -42,7 +42,7 @@ class ComfyClient:
         return json.loads(text) if text else None
 
     def queue(self, graph: Graph) -> str:
-        """Queue a graph; the prompt id. Raises ``PromptRefused``."""
+        """Queue a graph and return the prompt id. Raises ``PromptRefused``."""
         try:
             answer = self.post("/prompt", {"prompt": graph})
         except urllib.error.HTTPError as error:
@@ -52,7 +52,7 @@ class ComfyClient:
         return answer["prompt_id"]
 
     def wait(self, prompt_id: str, seconds: float = PATIENCE) -> dict[str, Any]:
-        """The outputs of a queued graph by node id. Raises ``RunFailed``."""
+        """Wait for a queued graph and return its outputs by node id. Raises ``RunFailed``."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
@@ -66,11 +66,11 @@ class ComfyClient:
         return self.wait(self.queue(graph))
 
     def file(self, entry: dict[str, str]) -> bytes:
-        """A file that an output node wrote, from its entry in the outputs."""
+        """Download a file written by an output node, given its entry in the outputs."""
         return self.get("/view?" + urllib.parse.urlencode(entry))
 
     def latent(self, graph: Graph, node: str, output: int = 0) -> Tensor:
-        """Run a graph and return the samples of a LATENT output of one of its nodes."""
+        """Run a graph and return the samples of a node's LATENT output."""
         save = {"class_type": "SaveLatent", "inputs": {"samples": [node, output], "filename_prefix": "latent"}}
         outputs = self.run({**graph, "save_latent": save})
         return load(self.file(outputs["save_latent"]["latents"][0]))["latent_tensor"]

@@ -1,4 +1,4 @@
-"""Start a real ComfyUI, headless, with this pack linked into its custom nodes."""
+"""Starts a headless ComfyUI server with this pack linked into its custom nodes."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def find_comfyui() -> Path | None:
 
 
 def python_of(comfyui: Path) -> str:
-    """The Python that ComfyUI is installed for: the one of its own environment if it has one."""
+    """The Python interpreter of ComfyUI: that of its own virtual environment if it has one."""
     for name in (".venv", "venv"):
         for python in (comfyui / name / "bin" / "python", comfyui / name / "Scripts" / "python.exe"):
             if python.is_file():
@@ -36,7 +36,7 @@ def python_of(comfyui: Path) -> str:
 
 
 def make_base(base: Path) -> None:
-    """A base directory for ComfyUI, with this pack installed and no models."""
+    """Create a base directory for ComfyUI with this pack installed and no models."""
     for name in ("custom_nodes", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True)
     for kind in ("diffusion_models", "loras", "vae"):
@@ -44,7 +44,7 @@ def make_base(base: Path) -> None:
     target = base / "custom_nodes" / PACK_NAME
     try:
         target.symlink_to(PACK, target_is_directory=True)
-    except OSError:  # Windows without the right to make links
+    except OSError:  # Windows without the privilege to create links
         shutil.copytree(PACK, target, ignore=shutil.ignore_patterns(".*", "tests"))
 
 
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(comfyui: Path, base: Path) -> Iterator[str]:
-    """The address of a server that runs on ``base`` until the context ends; its output goes to ``base/server.log``."""
+    """Run a server on ``base`` until the context exits; yields its URL. Its output goes to ``base/server.log``."""
     port = free_port()
     arguments = ["main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
     arguments += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb"]
@@ -81,7 +81,7 @@ def running_server(comfyui: Path, base: Path) -> Iterator[str]:
 
 @contextmanager
 def temporary_server(comfyui: Path) -> Iterator[str]:
-    """The address of a server with this pack and no models, of which nothing is left when the context ends."""
+    """Run a server with this pack and no models in a temporary directory; yields its URL."""
     with tempfile.TemporaryDirectory() as folder:
         make_base(base := Path(folder) / "base")
         with running_server(comfyui, base) as url:

@@ -1,7 +1,7 @@
 """The first video: ``python run.py demo``.
 
-Draws a first frame, lets the demo model continue it, and writes the clip and its contact sheet to ``output/``. It goes
-through ComfyUI when one is found, otherwise through ``pusa_core`` alone.
+Renders a first frame, generates a video from it with the demo model, and writes the clip and its contact sheet to
+``output/``. Uses ComfyUI if one is found, otherwise ``pusa_core`` alone.
 """
 
 import argparse
@@ -31,8 +31,8 @@ def free_path(folder: Path, name: str) -> Path:
     return folder / f"{name}_{next(numbers)}.mp4"
 
 
-def through_comfyui(comfyui: Path, seed: int, out: Path) -> None:
-    """Queue the image-to-video graph on a ComfyUI started for it, and fetch the video."""
+def generate_in_comfyui(comfyui: Path, seed: int, out: Path) -> None:
+    """Start a ComfyUI server, run the image-to-video graph on it, and download the video."""
     graph = json.loads(GRAPH.read_text(encoding="utf-8"))
     for node in graph.values():
         if node["class_type"] == "PusaDemoImage":
@@ -45,7 +45,7 @@ def through_comfyui(comfyui: Path, seed: int, out: Path) -> None:
     contact_sheet(read_frames(out)).save(out.with_suffix(".png"))
 
 
-def through_pusa_core(scene: Scene, out: Path) -> None:
+def generate_with_pusa_core(scene: Scene, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "first.png"
         Image.fromarray((scene.render([0])[0] * 255).round().astype(np.uint8)).save(first)
@@ -54,8 +54,8 @@ def through_pusa_core(scene: Scene, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python run.py demo", description=__doc__)
-    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="which first frame to draw")
-    parser.add_argument("--no-comfyui", action="store_true", help="use pusa_core even when a ComfyUI is found")
+    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="seed of the first frame")
+    parser.add_argument("--no-comfyui", action="store_true", help="use pusa_core even if a ComfyUI is found")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     out = free_path(ROOT / "output", "demo")
@@ -64,11 +64,11 @@ def main() -> None:
     log.info('image to video: "%s"', scene.caption)
     comfyui = None if args.no_comfyui else find_comfyui()
     if comfyui is not None:
-        log.info("through ComfyUI at %s", comfyui)
-        through_comfyui(comfyui, args.seed, out)
+        log.info("using ComfyUI at %s", comfyui)
+        generate_in_comfyui(comfyui, args.seed, out)
     else:
-        log.info("through pusa_core alone")
-        through_pusa_core(scene, out)
+        log.info("using pusa_core alone")
+        generate_with_pusa_core(scene, out)
     log.info("video: %s\ncontact sheet: %s", out, out.with_suffix(".png"))
 
 

@@ -1,6 +1,6 @@
-"""What a training run is told: four sections of options, checked before anything is loaded."""
+"""The options of a training run: four sections of dataclasses, validated before anything is loaded."""
 
-# ruff: noqa: RUF009 (option() makes a field, which ruff cannot see)
+# ruff: noqa: RUF009 (option() returns a dataclass field, which ruff cannot know)
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -21,12 +21,12 @@ Mode = Literal["lora", "full"]
 Schedule = Literal["constant", "cosine", "linear"]
 OptimizerName = Literal["adamw", "adamw8bit"]
 
-MAX_LR = 0.1  # Adam moves every weight by about the learning rate in each step; weights are about 0.02
+MAX_LR = 0.1  # Adam moves each weight by about the learning rate per step; weights are about 0.02
 
 
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Put the option's name before what is wrong with its value."""
+    """Prefix the message of a ``ValueError`` with the option's name."""
     try:
         yield
     except ValueError as error:
@@ -35,12 +35,14 @@ def naming(name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    checkpoint: tuple[str, ...] = option("Wan text-to-video weights: a file, an index, or a list of shards")
+    checkpoint: tuple[str, ...] = option("Wan text-to-video weights: a file, a shard index, or a list of shards")
     vae: str = option("Wan2.1 VAE file")
-    text_encoder: str = option('UMT5-XXL file or folder, or "demo" for the demo model\'s words')
-    init_lora: str = option("a LoRA to go on from, of at most train.rank", default="")
+    text_encoder: str = option('UMT5-XXL file or folder, or "demo" for the demo text encoder')
+    init_lora: str = option("LoRA to start from, with a rank of at most train.rank", default="")
     dtype: Dtype = option(
-        "bf16 or fp32: of the network; trained weights are always fp32", default="bf16", node=NodeInput(25, "precision")
+        "dtype of the network, bf16 or fp32; trained weights are always fp32",
+        default="bf16",
+        node=NodeInput(25, "precision"),
     )
 
     def __post_init__(self) -> None:
@@ -58,9 +60,9 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class DataOptions:
-    folder: str = option("videos with captions: clip.mp4 + clip.txt, or metadata.csv / .jsonl with file_name, text")
+    folder: str = option("captioned videos: clip.mp4 + clip.txt, or metadata.csv / .jsonl with file_name, text")
     width: int = option(
-        "pixels, divisible by 16; clips are scaled to cover width x height, their middle is cut out",
+        "pixels, divisible by 16; clips are scaled to cover width x height and centre-cropped",
         default=832,
         ge=16,
         node=NodeInput(8, step=16, max=8192),
@@ -73,17 +75,19 @@ class DataOptions:
         node=NodeInput(10, step=4, max=4001),
     )
     fps: float = option(
-        "frames per second to take from a video, 16 as Wan makes them; 0: every frame as it is",
+        "frames per second to resample clips to; Wan generates 16; 0: every frame as it is",
         default=0.0,
         ge=0,
         le=1000,
         node=NodeInput(11),
     )
     buckets: tuple[tuple[int, int], ...] = option(
-        "several sizes, such as [[832, 480], [480, 832]]; each clip goes to the nearest shape", default=()
+        "several sizes, such as [[832, 480], [480, 832]]; each clip goes to the nearest aspect ratio", default=()
     )
-    cache: str = option("folder of encoded clips; without one, .pusa_cache in the folder of clips", default="")
-    validation: float = option("clips held out: a count, or a share below 1", default=0.0, ge=0, node=NodeInput(30))
+    cache: str = option("folder of encoded clips; by default .pusa_cache in the folder of clips", default="")
+    validation: float = option(
+        "clips held out for validation: a count, or a fraction below 1", default=0.0, ge=0, node=NodeInput(30)
+    )
     caption_dropout: float = option(
         "probability of training without the caption, for guidance", default=0.1, ge=0, le=1, node=NodeInput(20)
     )
@@ -113,15 +117,15 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    mode: Mode = option("lora, or full for all weights", default="lora")
-    rank: int = option("of the LoRA", default=64, ge=1, node=NodeInput(5, basic=True, max=4096))
+    mode: Mode = option("lora, or full to train all weights", default="lora")
+    rank: int = option("rank of the LoRA", default=64, ge=1, node=NodeInput(5, basic=True, max=4096))
     alpha: float = option(
-        "the LoRA is scaled by alpha / rank; 0: as the rank, scale 1", default=0.0, ge=0, node=NodeInput(14)
+        "the LoRA is scaled by alpha / rank; 0: alpha = rank, scale 1", default=0.0, ge=0, node=NodeInput(14)
     )
-    dropout: float = option("of the LoRA's input", default=0.0, ge=0, lt=1, node=NodeInput(15))
+    dropout: float = option("dropout of the LoRA's input", default=0.0, ge=0, lt=1, node=NodeInput(15))
     steps: int = option("optimiser steps", default=1000, ge=1, node=NodeInput(4, basic=True))
-    batch: int = option("clips in a step, for each process", default=1, ge=1, node=NodeInput(12, max=1024))
-    accumulate: int = option("batches summed to one step", default=1, ge=1, node=NodeInput(13, max=1024))
+    batch: int = option("clips per step and process", default=1, ge=1, node=NodeInput(12, max=1024))
+    accumulate: int = option("gradient accumulation: batches per step", default=1, ge=1, node=NodeInput(13, max=1024))
     lr: float = option(
         "learning rate",
         default=1e-4,
@@ -130,52 +134,52 @@ class TrainOptions:
         fix="1e-6 to 1e-2 (1e-5 for rank 512 as in the paper)",
         node=NodeInput(6, "learning_rate", basic=True, step=1e-7),
     )
-    warmup: int = option("steps of linear warm-up", default=0, ge=0, node=NodeInput(16))
+    warmup: int = option("linear warm-up steps", default=0, ge=0, node=NodeInput(16))
     schedule: Schedule = option(
-        "constant, cosine or linear, the last two down to 0 at the last step", default="constant", node=NodeInput(17)
+        "constant, or cosine or linear decay to 0 at the last step", default="constant", node=NodeInput(17)
     )
     optimizer: OptimizerName = option(
         "adamw, or adamw8bit (needs bitsandbytes and an NVIDIA GPU)", default="adamw", node=NodeInput(18)
     )
-    weight_decay: float = option("of AdamW", default=0.01, ge=0, node=NodeInput(19, step=0.001, max=10))
-    betas: tuple[float, float] = option("of AdamW", default=(0.9, 0.999))
-    clip: float = option("largest norm of the gradient; 0: no clipping", default=1.0, ge=0)
+    weight_decay: float = option("weight decay of AdamW", default=0.01, ge=0, node=NodeInput(19, step=0.001, max=10))
+    betas: tuple[float, float] = option("betas of AdamW", default=(0.9, 0.999))
+    clip: float = option("maximum gradient norm; 0: no clipping", default=1.0, ge=0)
     p_async: float = option(
         "probability that every frame gets its own noise level", default=1.0, ge=0, le=1, node=NodeInput(21)
     )
     shift: float = option(
-        "of the noise levels: 5 as the released weights, 1 as the paper's text",
+        "shift of the noise levels: 5 as in the released weights, 1 as in the paper's text",
         default=5.0,
         gt=0,
         fix="5 (as released) or 1 (as in the paper)",
         node=NodeInput(22, max=100),
     )
     weighting: Weighting = option(
-        "none, bell (each frame by its own level) or reference", default="none", node=NodeInput(23)
+        "loss weighting: none, bell (per frame, by its noise level) or reference", default="none", node=NodeInput(23)
     )
     ema: float = option(
-        "decay of an exponential moving average of the trained weights, such as 0.99; 0: none",
+        "decay of an exponential moving average of the trained weights, such as 0.99; 0: off",
         default=0.0,
         ge=0,
         lt=1,
         node=NodeInput(24, step=0.00001),
     )
     gradient_checkpointing: bool = option(
-        "recompute blocks in the backward pass: much less memory", default=True, node=NodeInput(26)
+        "recompute blocks in the backward pass, which saves much memory", default=True, node=NodeInput(26)
     )
     offload_checkpoints: bool = option(
-        "keep what checkpointing saves in main memory", default=False, node=NodeInput(27)
+        "keep the activations saved by gradient checkpointing in main memory", default=False, node=NodeInput(27)
     )
     offload_weights: bool = option(
-        "fetch each block's frozen weights from main memory when they are needed", default=False, node=NodeInput(28)
+        "keep frozen weights in main memory and fetch them block by block", default=False, node=NodeInput(28)
     )
     seed: int = option(
-        "of everything random",
+        "seed of all random numbers",
         default=0,
         ge=0,
-        node=NodeInput(29, "training_seed", max=0xFFFFFFFF),  # not "seed": pages draw a new one of those at every run
+        node=NodeInput(29, "training_seed", max=0xFFFFFFFF),  # not "seed": the page randomises that at every run
     )
-    device: str = option("such as cuda or cpu; without one, a GPU if there is one", default="")
+    device: str = option("such as cuda or cpu; by default the GPU if there is one", default="")
 
     def __post_init__(self) -> None:
         check_values("train", self)
@@ -201,17 +205,19 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    folder: str = option("where the run is kept")
+    folder: str = option("folder of the run")
     name: str = option("file name of the result, without .safetensors", default="pusa_lora")
     save_every: int = option("steps between checkpoints; 0: only at the end", default=100, ge=0, node=NodeInput(32))
-    keep: int = option("checkpoints that are kept, the newest", default=2, ge=1)
+    keep: int = option("number of newest checkpoints to keep", default=2, ge=1)
     validate_every: int = option("steps between validations; 0: none", default=0, ge=0, node=NodeInput(31))
     sample_every: int = option("steps between sample videos; 0: none", default=0, ge=0, node=NodeInput(33))
     sample_prompt: str = option("caption of the sample video", default="", node=NodeInput(34))
-    sample_keyframes: tuple[str, ...] = option('given frames of the sample, ["POSITION=FILE[:NOISE]", ...]', default=())
-    sample_steps: int = option("sampling steps of the sample", default=10, ge=1)
-    sample_cfg: float = option("guidance of the sample", default=1.0)
-    lora_strength: float = option("of the LoRA in samples", default=LORA_STRENGTH)
+    sample_keyframes: tuple[str, ...] = option(
+        'given frames of the sample video, ["POSITION=FILE[:NOISE]", ...]', default=()
+    )
+    sample_steps: int = option("sampling steps of the sample video", default=10, ge=1)
+    sample_cfg: float = option("guidance scale of the sample video", default=1.0)
+    lora_strength: float = option("strength of the LoRA in sample videos", default=LORA_STRENGTH)
 
     def __post_init__(self) -> None:
         if not self.folder:
@@ -245,5 +251,5 @@ SECTIONS: Mapping[str, type] = {f.name: f.type for f in fields(Config)}  # type:
 
 
 def option_fields() -> dict[str, Field[Any]]:
-    """The field of every option, by the option's name: ``"train.lr"``."""
+    """The dataclass field of every option by name, such as ``"train.lr"``."""
     return {f"{section}.{entry.name}": entry for section, kind in SECTIONS.items() for entry in fields(kind)}

@@ -1,1 +1,1 @@
-"""The workflow files, built from one description of each task."""
+"""Generates the workflow files from a single description of each task."""

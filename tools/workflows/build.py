@@ -1,7 +1,7 @@
-"""Writes the workflow files, in both formats: ``python -m tools.workflows.build``.
+"""Generates the workflow files in both formats: ``python -m tools.workflows.build``.
 
-Each task is drawn twice: ``demo_<name>`` with the embedded demo model, which runs as it is, and ``<name>`` with the
-files that users have.
+Each task has two graphs: ``demo_<name>`` with the embedded demo model, which runs without downloads, and ``<name>``
+with the standard model files.
 """
 
 from pathlib import Path
@@ -24,14 +24,17 @@ AVOID = (
     "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
     "many people in the background, walking backwards"
 )
-STRENGTH = "*Pusa Load*: `lora_strength`, {usual}; higher follows the given frames more closely, lower moves more."
+STRENGTH = (
+    "*Pusa Load*: `lora_strength`, {usual}; higher values follow the given frames more closely, lower ones give more "
+    "motion."
+)
 
 
 Files = list[dict[str, str]]
 
 
 def file(url: str) -> dict[str, str]:
-    """A model file as the page offers it for download."""
+    """The entry of a model file that the page offers for download."""
     folder = next(
         (name for name in ("diffusion_models", "text_encoders", "vae", "loras") if f"/{name}/" in url), "loras"
     )
@@ -66,12 +69,12 @@ def add_loader(
 
 def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dict[str, Slot]:
     positive = graph.add("CLIPTextEncode", 3, "Prompt", clip=clip, text=prompt)
-    negative = graph.add("CLIPTextEncode", 3, "What to avoid", clip=clip, text=avoid)
+    negative = graph.add("CLIPTextEncode", 3, "Negative prompt", clip=clip, text=avoid)
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
 def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: tuple[int, int]) -> Slot:
-    """An empty video, or one with the task's given frames and their noise levels."""
+    """An empty video, or one with the task's given frames at their noise levels."""
     if not task.given:
         number = graph.add(
             "EmptyHunyuanLatentVideo", 4, "Size and length", width=size[0], height=size[1], length=FRAMES
@@ -86,7 +89,7 @@ def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size
 
 
 def add_sampling(graph: Graph, vae: Slot, links: dict[str, Slot], **settings: float) -> None:
-    """Sampler, decoder and video file."""
+    """Sampler, VAE decoder and video output."""
     values: dict[str, Any] = {**links, **settings}
     samples = graph.slot(graph.add("PusaSampler", 6, **values))
     images = graph.slot(graph.add("VAEDecode", 7, samples=samples, vae=vae))
@@ -101,16 +104,16 @@ def demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
 
 
 def user_frames(graph: Graph, given: KeyframeSource) -> Slot:
-    """A picture or clip from the input folder, scaled and cut to the video's size."""
+    """An image or clip from the input folder, scaled and cropped to the video's size."""
     if given.length == 1:
         image = graph.slot(graph.add("LoadImage", 1, given.title, image=given.file))
     else:
         video = graph.slot(graph.add("LoadVideo", 1, given.title, file=given.file))
         frames = graph.slot(graph.add("GetVideoComponents", 1, video=video))
         taken: dict[str, Any] = {"batch_index": given.file_first, "length": given.length}
-        image = graph.slot(graph.add("ImageFromBatch", 2, "Which frames", image=frames, **taken))
+        image = graph.slot(graph.add("ImageFromBatch", 2, "Select frames", image=frames, **taken))
     size: dict[str, Any] = {"upscale_method": "lanczos", "width": WIDTH, "height": HEIGHT, "crop": "center"}
-    return graph.slot(graph.add("ImageScale", 2, "Size of the video", image=image, **size))
+    return graph.slot(graph.add("ImageScale", 2, "Video size", image=image, **size))
 
 
 def demo_graph(task: Workflow) -> Graph:
@@ -160,20 +163,20 @@ def add_experts(graph: Graph) -> dict[str, Slot]:
 
 def demo_note(task: Workflow) -> str:
     source = "*Pusa Demo Clip*" if any(g.length > 1 or g.first for g in task.given) else "*Pusa Demo Image*"
-    knobs = [f"{source}: `seed` draws another scene, with its prompt; give all of them the same seed."] * bool(
+    knobs = [f"{source}: `seed` selects the scene and its prompt; use the same seed in all of these nodes."] * bool(
         task.given
     )
     strength = STRENGTH.format(usual=f"{DEMO_LORA_STRENGTH:g} for the demo model, 1.3 to 1.5 for the published LoRAs")
-    knobs += [*task.knobs, strength, "*Pusa Sampler*: `seed` for another video, `steps` (10 is enough), `cfg`."]
+    knobs += [*task.knobs, strength, "*Pusa Sampler*: `seed` changes the video; `steps` (10 is enough); `cfg`."]
     return _note(
         f"{task.title}, with the demo model",
-        f"Everything here comes with the pack: press **Run**. {task.summary}",
+        f"This graph needs no downloads: press **Run**. {task.summary}",
         [
-            "The demo model knows 81 frames of 64 x 64 pixels and prompts like `a [small|large] "
+            "The demo model generates 81 frames of 64 x 64 pixels from prompts like `a [small|large] "
             "[red|green|blue|yellow|magenta|cyan] [square|diamond] moves [slowly|quickly] [left|right|up|down]`."
         ],
         knobs,
-        f"**With a real model**: the same graph is in `{task.name}.json`.",
+        f"**With a real model**: use the same graph in `{task.name}.json`.",
     )
 
 
@@ -184,15 +187,15 @@ def user_note(task: Workflow) -> str:
     files = [f"- `{entry['directory']}`: [{entry['name']}]({entry['url']})" for entry in [*models, TEXT_ENCODER, VAE]]
     clips = [given for given in task.given if given.length > 1]
     knobs = [
-        f"*Which frames* takes {given.length} frames of `{given.file}` from `batch_index` on; {given.file_first} "
-        f"is right for a clip of 81 frames."
+        f"*Select frames* takes {given.length} frames of `{given.file}` starting at `batch_index`; use "
+        f"{given.file_first} for a clip of 81 frames."
         for given in clips
     ]
     knobs += [*task.knobs, STRENGTH.format(usual="usually 1.3 to 1.5")]
-    knobs += ["*Size of the video*: both sides divisible by 16, the same for all pictures."] if task.given else []
-    again = f"**Without the files**: `demo_{task.name}.json` does the same with the model in this pack."
+    knobs += ["*Video size*: width and height divisible by 16, the same for all inputs."] if task.given else []
+    again = f"**Without downloads**: `demo_{task.name}.json` does the same with the model included in this pack."
     if task is WAN22:
-        again = "The Wan2.1 form of this graph is `image_to_video.json`."
+        again = "The Wan2.1 version of this graph is `image_to_video.json`."
     return _note(task.title, task.summary, ["**Files**, in ComfyUI's `models` folder:", *files], knobs, again)
 
 
@@ -202,7 +205,7 @@ def _note(title: str, summary: str, middle: list[str], knobs: list[str], end: st
 
 
 def documents() -> dict[str, str]:
-    """All files by their path in ``workflows/``."""
+    """The contents of all files by path in ``workflows/``."""
     drawn = [(demo_graph(task), demo_note(task)) for task in (*TASKS, TRAIN)]
     drawn += [(user_graph(task), user_note(task)) for task in (*TASKS, TRAIN, WAN22)]
     files = {}

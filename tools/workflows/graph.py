@@ -1,4 +1,4 @@
-"""A graph of ComfyUI nodes, in both of its formats: the page's own, with places, and that of ``POST /prompt``."""
+"""A graph of ComfyUI nodes in both formats: the page's own, with positions, and that of ``POST /prompt``."""
 
 import json
 import uuid
@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 class Slot(NamedTuple):
-    """An output of a node, to connect an input to."""
+    """An output of a node that inputs can be connected to."""
 
     node: int
     output: int
@@ -43,7 +43,7 @@ SIZES = {
     "CreateVideo": (220, 90),
     "SaveVideo": (360, 420),
 }
-"""Width and height of each type as it is drawn, with room for the picture or video that it shows."""
+"""Width and height of each node type, including room for the image or video that it shows."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in the order in which they were added; their numbers start at 1."""
+    """Nodes in insertion order, numbered from 1."""
 
     name: str
     nodes: list[Node] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Graph:
     def add(
         self, kind: str, column: int, title: str | None = None, files: list[Json] | None = None, **values: Any
     ) -> int:
-        """A node in a column of the page; its number. Widgets without a value in ``values`` have their default."""
+        """Add a node to a column of the page and return its number. Widgets not in ``values`` get their default."""
         known = {entry.name: entry for entry in NODE_TYPES[kind].inputs}
         if unknown := values.keys() - known.keys():
             raise ValueError(f"{kind} has no input {sorted(unknown)}; it has {sorted(known)}")
@@ -80,7 +80,7 @@ class Graph:
         return Slot(number, output, NODE_TYPES[self.nodes[number - 1].kind].outputs[output].kind)
 
     def api(self) -> Json:
-        """The graph as ``POST /prompt`` takes it."""
+        """The graph in the format of ``POST /prompt``."""
         prompt = {}
         for number, node in enumerate(self.nodes, 1):
             order = [entry.name for entry in NODE_TYPES[node.kind].inputs if entry.name in node.values]
@@ -89,7 +89,7 @@ class Graph:
         return prompt
 
     def page(self, note: str) -> Json:
-        """The graph as the page saves it, with a note beside it."""
+        """The graph in the page's own format, with a note."""
         links: list[list[Any]] = []
         drawn = [self._draw(number, node, links) for number, node in enumerate(self.nodes, 1)]
         _place(drawn, [node.column for node in self.nodes])
@@ -140,7 +140,7 @@ def _meta(node: Node) -> Json:
 
 
 def _place(drawn: list[Json], columns: list[int]) -> None:
-    """Columns from left to right, as wide as their widest node; the nodes of a column below each other."""
+    """Lay the nodes out in columns from left to right, each as wide as its widest node."""
     left = 40
     for column in sorted(set(columns)):
         members = [node for node, own in zip(drawn, columns, strict=True) if own == column]
@@ -162,7 +162,7 @@ def _note(number: int, text: str) -> Json:
         "mode": 0,
         "inputs": [],
         "outputs": [],
-        "title": "What this does",
+        "title": "About this workflow",
         "properties": {},
         "widgets_values": [text],
     }

@@ -1,7 +1,7 @@
-"""Rewrites ``nodes.json``, what a server says of the node types: ``python -m tools.workflows.listing``.
+"""Regenerates ``nodes.json``, the node types as listed by a server: ``python -m tools.workflows.listing``.
 
-It starts a ComfyUI and lists the nodes of this pack. ``--core`` lists those of ComfyUI itself as well, as far as the
-graphs use them. Take the oldest supported ComfyUI for that: newer ones know its inputs, but it does not know theirs.
+Starts a ComfyUI and lists the nodes of this pack. ``--core`` also lists the core nodes that the graphs use. Use the
+oldest supported ComfyUI for that: newer versions accept its inputs, but not the other way round.
 """
 
 import argparse
@@ -35,7 +35,7 @@ FROM_DISK = {
     *("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora", "clip_name"),
     *("image", "file"),
 }
-"""Combos that offer the files which a server happens to have."""
+"""Combos whose options are files on the server."""
 
 
 def is_of_pack(node: Json) -> bool:
@@ -43,17 +43,17 @@ def is_of_pack(node: Json) -> bool:
 
 
 def list_pack(info: Json) -> Json:
-    """The nodes of this pack, out of a server's ``/object_info``."""
+    """The nodes of this pack in a server's ``/object_info``."""
     return {name: list_node(node) for name, node in info.items() if is_of_pack(node)}
 
 
 def list_core(info: Json) -> Json:
-    """ComfyUI's own nodes that the graphs use."""
+    """The core nodes that the graphs use."""
     return {name: list_node(info[name]) for name in CORE}
 
 
 def list_node(node: Json) -> Json:
-    """What the graphs rely on: names, types, order, defaults and limits."""
+    """The properties that graphs depend on: names, types, order, defaults and limits."""
     return {
         "display_name": node["display_name"],
         "category": node["category"],
@@ -68,7 +68,7 @@ def list_node(node: Json) -> Json:
 
 def _input(name: str, spec: list[Any]) -> tuple[str, Json]:
     kind, settings = spec[0], spec[1] if len(spec) > 1 else {}
-    if isinstance(kind, list):  # the older form of a combo
+    if isinstance(kind, list):  # the older combo format
         settings, kind = {**settings, "options": kind}, "COMBO"
     kept = {key: settings[key] for key in KEPT if settings.get(key) is not None}
     if kind == "COMBO" and name not in FROM_DISK:
@@ -78,7 +78,7 @@ def _input(name: str, spec: list[Any]) -> tuple[str, Json]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.workflows.listing", description=__doc__)
-    parser.add_argument("--core", action="store_true", help="list ComfyUI's own nodes as well")
+    parser.add_argument("--core", action="store_true", help="also list ComfyUI's core nodes")
     args = parser.parse_args()
     comfyui = find_comfyui()
     if comfyui is None:

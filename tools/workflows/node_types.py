@@ -1,4 +1,4 @@
-"""The node types that the graphs use, as ``nodes.json`` lists them; ``listing.py`` writes that file."""
+"""The node types in ``nodes.json``, which ``listing.py`` generates."""
 
 import json
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ class Input(NamedTuple):
     name: str
     kind: str
     optional: bool
-    settings: dict[str, Any]  # default, range, options ... as the server says them
+    settings: dict[str, Any]  # default, range, options ... as reported by the server
 
     @property
     def is_widget(self) -> bool:
-        """Whether a value can be typed in, rather than only be connected."""
+        """Whether the input has a widget, as opposed to a connection only."""
         return self.kind in WIDGETS
 
     @property
     def default(self) -> Any:
-        """What the page's widget holds at first; ``None`` where that depends on files."""
+        """Initial value of the widget; ``None`` if it depends on files."""
         first = next(iter(self.settings.get("options", [])), None)
         return self.settings.get("default", "" if self.kind == "STRING" else first)
 
     @property
     def has_control(self) -> bool:
-        """Whether the page adds a widget that says what happens to the value after a run, as for seeds."""
+        """Whether the page adds a "control after generate" widget, as for seeds."""
         return bool(self.settings.get("control_after_generate"))
 
 
@@ -39,14 +39,14 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class NodeType:
-    """Inputs and outputs in the order in which the page shows them."""
+    """Inputs and outputs in display order."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
 
 
 def read_node_types() -> dict[str, NodeType]:
-    """The stored node types by their id."""
+    """The stored node types by id."""
     return {name: _node_type(node) for name, node in json.loads(STORED.read_text(encoding="utf-8")).items()}
 
 

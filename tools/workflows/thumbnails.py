@@ -1,7 +1,7 @@
-"""Writes a thumbnail for every workflow: ``python -m tools.workflows.thumbnails``, with a ComfyUI to run them in.
+"""Generates a thumbnail for every workflow: ``python -m tools.workflows.thumbnails``; needs a ComfyUI.
 
-The demo workflows are run, and four frames of each video make its thumbnail; that of the demo stands for the same task
-with other files too.
+Runs the demo workflows and makes each thumbnail from four frames of the video; the workflow with the real model gets
+the same thumbnail.
 """
 
 import io
@@ -17,11 +17,11 @@ from .build import WORKFLOWS
 from .tasks import TASKS, WAN22
 from .training import TRAIN
 
-SIDE, GAP = 190, 4  # of a frame, pixels
+SIDE, GAP = 190, 4  # pixels; SIDE is that of a frame
 
 
 def thumbnail(video: bytes) -> Image.Image:
-    """Four frames from first to last, two by two."""
+    """Four frames from first to last in a 2 x 2 grid."""
     with av.open(io.BytesIO(video), "r") as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
     sheet = Image.new("RGB", (2 * SIDE + GAP, 2 * SIDE + GAP), "white")

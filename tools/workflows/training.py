@@ -1,4 +1,4 @@
-"""The graph that trains a LoRA and samples with it: the task, and the training node's values."""
+"""The graph that trains a LoRA and samples with it: task description and values of the training node."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from .tasks import FIRST, LEVELS, Workflow
 TRAIN = Workflow(
     "train_lora",
     "Train a LoRA and sample with it",
-    "A LoRA is trained on a folder of clips, then the video that starts with the given picture is made with it.",
+    "Trains a LoRA on a folder of clips, then generates a video with it that starts with the given image.",
     given=(FIRST,),
     knobs=(
-        "*Pusa Train LoRA*: `dataset` is a folder of clips with captions (`clip.mp4`, `clip.txt`) in ComfyUI's input "
-        "folder. `steps`, `rank`, `learning_rate`; another training needs another `output_name`. Interrupt saves, and "
-        "Run goes on from there. The plot shows the loss.",
-        LEVELS + "`0:0` keeps the picture as it is.",
+        "*Pusa Train LoRA*: `dataset` is a folder of captioned clips (`clip.mp4`, `clip.txt`) in ComfyUI's input "
+        "folder; `steps`, `rank`, `learning_rate`; use a new `output_name` for every training run. Interrupt saves a "
+        "checkpoint, and Run resumes from it. The plot shows the loss.",
+        LEVELS + "`0:0` keeps the image exactly.",
     ),
 )
 
-VALUES: dict[str, Any] = {"fps": 16.0}  # a user's clips are read at the rate that Wan makes
+VALUES: dict[str, Any] = {"fps": 16.0}  # resample the user's clips to Wan's frame rate
 DEMO_VALUES: dict[str, Any] = {
     "steps": 60,
     "rank": 16,
@@ -41,15 +41,15 @@ DEMO_FILES = {
 
 
 def add_training(graph: Graph, files: list[dict[str, str]]) -> Slot:
-    """Training on a user's clips with a model, a VAE and a text encoder; the slot of the LoRA's name."""
+    """Add training on the user's clips with a model, VAE and text encoder; returns the slot of the LoRA's name."""
     names = dict(zip(DEMO_FILES, (file["name"] for file in files), strict=True))
     return graph.slot(graph.add("PusaTrainLora", -1, files=files, dataset="my_clips", **names, **VALUES))
 
 
 def add_demo_training(graph: Graph) -> Slot:
-    """Training on a few demo clips, which shows its progress with a sample; the slot of the LoRA's name."""
+    """Add training on a few demo clips with sample videos; returns the slot of the LoRA's name."""
     clips = graph.slot(graph.add("PusaDemoDataset", -2, first_scene=20000, clips=8))
-    picture = graph.add("PusaDemoImage", -2, "First frame of the samples", seed=5)
+    picture = graph.add("PusaDemoImage", -2, "First frame of the sample videos", seed=5)
     values = VALUES | DEMO_FILES | DEMO_VALUES
     values |= {"sample_image": graph.slot(picture), "sample_prompt": graph.slot(picture, 1)}
     return graph.slot(graph.add("PusaTrainLora", -1, dataset=clips, **values))
