@@ -1,10 +1,10 @@
-"""One command to try Pusa, one to test it. Needs nothing but Python 3.10 or newer.
+"""Try Pusa or run its tests with a single command. Requires only Python 3.10 or newer.
 
-    python run.py demo    make the image-to-video demo and say where the MP4 is
-    python run.py test    lint, types and all tests
+    python run.py demo    generate the image-to-video demo and print the path of the MP4
+    python run.py test    linter, type checker and all tests
 
-Everything is installed into ``.venv`` beside this file; a second call finds it there. Without an NVIDIA GPU the CPU
-build of PyTorch is installed.
+Everything is installed into ``.venv`` next to this file and reused by later calls. Without an NVIDIA GPU the CPU build
+of PyTorch is installed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 TORCH = "torch==2.13.0"
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # for platforms whose default build carries CUDA
+TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # for platforms whose default build includes CUDA
 EXTRAS = {"demo": "standalone", "test": "standalone,training,test"}
 PLAYWRIGHT = "playwright-core@1.65.1"
 
@@ -43,7 +43,7 @@ def pip(*arguments: str) -> None:
 
 
 def torch_index() -> list[str]:
-    """Where to get PyTorch: a GPU takes the default build, any other machine one without CUDA packages."""
+    """pip's index options for PyTorch: the default build with an NVIDIA GPU, otherwise one without CUDA packages."""
     if shutil.which("nvidia-smi"):
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def torch_index() -> list[str]:
 
 
 def set_up(task: str) -> None:
-    """Create ``.venv`` and install what the task needs, unless an earlier call did."""
+    """Create ``.venv`` and install the dependencies of the task, unless an earlier call has done so."""
     wanted = hashlib.sha256((TORCH + EXTRAS[task] + (ROOT / "pyproject.toml").read_text(encoding="utf-8")).encode())
     marker = VENV / f".installed-{task}"
     if PYTHON.exists() and marker.exists() and marker.read_text() == wanted.hexdigest():
@@ -84,7 +84,7 @@ def demo(arguments: list[str]) -> int:
 
 
 def install_playwright() -> None:
-    """The browser tests drive Chromium with playwright-core; without npm they are skipped."""
+    """Install playwright-core, with which the browser tests drive Chromium; without npm they are skipped."""
     folder = VENV / "node"
     npm = shutil.which("npm")
     if npm and not (folder / "node_modules" / "playwright-core").exists():
@@ -111,7 +111,7 @@ def test(arguments: list[str]) -> int:
 
 
 def main() -> None:
-    if sys.version_info < (3, 10):  # noqa: UP036 - an older Python must be told so
+    if sys.version_info < (3, 10):  # noqa: UP036 - the message for older versions
         sys.exit(f"Python {sys.version.split()[0]} is too old; use 3.10 or newer")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("demo", "test"))

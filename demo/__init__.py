@@ -1,1 +1,1 @@
-"""The embedded demo model: the clips it learned from, its training, and its measurement."""
+"""The embedded demo model: its weights, training clips and training scripts."""

@@ -1,9 +1,8 @@
 """Procedural clips with captions: one shape gliding over a still background.
 
-A clip is fixed by its seed. The caption names size (roughly), colour, shape, speed and direction; it leaves the
-background, the start position and the exact size open on purpose, so that only a given image can tell them. Motion is
-uniform, hence caption and first frame together determine all other frames: an image-to-video result has exactly one
-right answer.
+A clip is determined by its seed. The caption gives approximate size, colour, shape, speed and direction; background,
+start position and exact size are deliberately not in it, so only a given image can determine them. Motion is uniform,
+so caption and first frame together determine all other frames: image-to-video has a single ground truth.
 """
 
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ COLORS = {
 }
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SPEEDS = {"slowly": 0.2, "quickly": 0.42}  # pixels per frame
-RADII = {"small": (5.0, 7.0), "large": (9.0, 11.0)}  # of the circle of the same area, pixels
+RADII = {"small": (5.0, 7.0), "large": (9.0, 11.0)}  # radius of a circle with the same area, pixels
 EXTENTS = {"square": np.sqrt(np.pi) / 2, "diamond": np.sqrt(np.pi / 2)}  # half the width for radius 1
 BACKGROUNDS = ("plain", "horizontal gradient", "vertical gradient", "waves", "glow")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that determines a clip; ``x, y`` is the object's centre in frame 0, pixels."""
+    """The parameters of a clip; ``x, y`` is the object's centre in frame 0, pixels."""
 
     size: str
     color: str
@@ -51,7 +50,7 @@ class Scene:
 
     @property
     def extent(self) -> float:
-        """Half of the object's width, pixels."""
+        """Half the object's width, pixels."""
         return self.radius * float(EXTENTS[self.shape])
 
     @property
@@ -65,7 +64,7 @@ class Scene:
         return np.array([self.x, self.y]) + np.asarray(times)[:, None] * step
 
     def render(self, times: Sequence[int] = range(FRAMES)) -> np.ndarray:
-        """The frames ``[len(times), H, W, 3]``, float32 in 0..1, edges antialiased."""
+        """Render frames ``[len(times), H, W, 3]``, float32 in 0..1, antialiased."""
         x, y = self.positions(times).astype(np.float32).T[..., None, None]
         grid = np.arange(SIZE, dtype=np.float32) + 0.5
         right, down = np.abs(grid - x), np.abs(grid[:, None] - y)  # [T, 1, W], [T, H, 1]
@@ -80,7 +79,7 @@ class Scene:
 
 
 def draw_scene(seed: int) -> Scene:
-    """The scene of a seed. Scenes of different seeds are independent draws."""
+    """The scene of a seed. Scenes of different seeds are independent samples."""
     rng = np.random.default_rng(seed)
     size, color, shape = (str(rng.choice(list(names))) for names in (RADII, COLORS, SHAPES))
     speed, direction = (str(rng.choice(list(names))) for names in (SPEEDS, DIRECTIONS))
@@ -94,7 +93,7 @@ def draw_scene(seed: int) -> Scene:
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
-    """A muted still picture ``[H, W, 3]``: every colour nearly grey, so that the object is the one saturated thing."""
+    """A muted still image ``[H, W, 3]`` of nearly grey colours, so that only the object is saturated."""
     ys, xs = (np.mgrid[0:SIZE, 0:SIZE] + 0.5) / SIZE
     kind = rng.choice(BACKGROUNDS)
     first, second = (np.clip(rng.uniform(0.1, 0.9) + rng.uniform(-0.08, 0.08, 3), 0, 1) for _ in range(2))

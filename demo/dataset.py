@@ -1,4 +1,4 @@
-"""Clips with captions in a folder, to train on: ``python -m demo.dataset FOLDER --clips 600``."""
+"""Writes a training folder of captioned clips: ``python -m demo.dataset FOLDER --clips 600``."""
 
 import argparse
 import os
@@ -10,14 +10,14 @@ import numpy as np
 
 from .clips import draw_scene
 
-FIRST_SCENE = 10_000  # as the base is trained on; scenes with smaller seeds are held out
+FIRST_SCENE = 10_000  # as for the base model; scenes with smaller seeds are held out
 
 
 def write_dataset(folder: Path, first_scene: int, clips: int, write_clip: Callable[[np.ndarray, Path], object]) -> None:
-    """Write ``SEED.mp4`` and ``SEED.txt`` for consecutive scenes; files that are there already stay.
+    """Write ``SEED.mp4`` and ``SEED.txt`` for consecutive scenes; existing files are kept.
 
-    ``write_clip(frames [T, H, W, 3], path)`` writes a video. It comes from the caller, because the name that
-    ``pusa_core`` has inside ComfyUI depends on the folder of the pack.
+    ``write_clip(frames [T, H, W, 3], path)`` writes a video. The caller provides it, because inside ComfyUI the import
+    name of ``pusa_core`` depends on the pack's folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(first_scene, first_scene + clips):
@@ -27,7 +27,7 @@ def write_dataset(folder: Path, first_scene: int, clips: int, write_clip: Callab
 
 
 def _write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file, unless it is there; never half of one."""
+    """Write a file atomically, unless it exists."""
     if not path.exists():
         partial = path.with_suffix(".partial")
         write(partial)
@@ -41,7 +41,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--first-scene", type=int, default=FIRST_SCENE, help="the seed of the first clip")
+    parser.add_argument("--first-scene", type=int, default=FIRST_SCENE, help="seed of the first clip")
     parser.add_argument("--clips", type=int, default=600)
     args = parser.parse_args()
     write_dataset(

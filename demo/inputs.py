@@ -1,6 +1,6 @@
-"""Pictures and a clip of the kind the demo model knows: ``python -m demo.inputs``.
+"""Renders input images and a clip for the demo model: ``python -m demo.inputs``.
 
-Writes ``start.png``, ``middle.png``, ``end.png`` and ``clip.mp4``, all of one scene, and says its prompt.
+Writes ``start.png``, ``middle.png``, ``end.png`` and ``clip.mp4`` of one scene, and prints its prompt.
 """
 
 import argparse
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def write_inputs(folder: Path, seed: int) -> str:
-    """Write the files; the prompt that goes with them."""
+    """Write the files and return their prompt."""
     scene = draw_scene(seed)
     frames = torch.from_numpy(scene.render(range(FRAMES)))
     for name, frame in (("start", 0), ("middle", FRAMES // 2), ("end", FRAMES - 1)):
@@ -29,8 +29,8 @@ def write_inputs(folder: Path, seed: int) -> str:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path(), help="where to write (default: here)")
-    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="which scene to draw")
+    parser.add_argument("--folder", type=Path, default=Path(), help="output folder (default: here)")
+    parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="seed of the scene")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     prompt = write_inputs(args.folder, args.seed)

@@ -1,4 +1,4 @@
-"""Where the demo is trained and measured: on a GPU if there is one."""
+"""The device for training and measuring the demo model: a GPU if there is one."""
 
 import platform
 
@@ -10,7 +10,7 @@ DEVICE = torch.device(best_device())
 
 
 def machine() -> str:
-    """What figures depend on, for the head of a document."""
+    """Hardware and PyTorch version, for the header of a document."""
     if DEVICE.type == "cuda":
         name = torch.cuda.get_device_name()
     else:

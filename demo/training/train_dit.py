@@ -1,6 +1,6 @@
-"""Train the demo's base DiT, with one timestep a video: ``python -m demo.training.train_dit``; the VAE must exist.
+"""Trains the demo's base DiT with one timestep per video: ``python -m demo.training.train_dit``. Needs the VAE.
 
-The Pusa LoRA on it comes from the training command: ``python -m pusa_core.training --config configs/demo.toml``.
+Its Pusa LoRA is trained by the training command: ``python -m pusa_core.training --config configs/demo.toml``.
 """
 
 import argparse
@@ -31,21 +31,21 @@ log = logging.getLogger(__name__)
 CACHE = Path(__file__).with_name(".cache")
 
 CONFIG = WanConfig(dim=256, ffn_dim=1024, num_heads=2, num_layers=6)
-TRAINING_SEEDS = 10_000  # scenes of the DiT: seeds from here on; held-out clips have smaller ones
+TRAINING_SEEDS = 10_000  # the DiT is trained on scenes from this seed on; held-out clips have smaller seeds
 CAPTION_DROPOUT = 0.1  # for classifier-free guidance
-SHIFT = 5.0  # the sampler's
-FRAMES = 21  # latent
+SHIFT = 5.0  # as in the sampler
+FRAMES = 21  # latent frames
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention written out: for the 336 tokens of a demo clip twice as fast on a CPU as PyTorch's fused backward."""
+    """Unfused attention: for the 336 tokens of a demo clip, twice as fast on a CPU as PyTorch's fused backward."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
     return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
 
 def cached_clips(count: int) -> tuple[Tensor, list[str]]:
-    """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once, then read from the cache."""
+    """Normalised latents ``[count, 16, 21, 8, 8]`` (fp16) and captions; encoded once and cached."""
     path = CACHE / f"latents_{count}.safetensors"
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
     if not path.exists():
@@ -56,7 +56,7 @@ def cached_clips(count: int) -> tuple[Tensor, list[str]]:
 
 
 def warm_up_and_decay(step: int, steps: int) -> float:
-    """Factor of the learning rate: a linear warm-up over a twentieth of the steps, then half a cosine to zero."""
+    """Learning rate factor: linear warm-up over a twentieth of the steps, then cosine decay to zero."""
     warm_up = steps / 20
     if step < warm_up:
         return (step + 1) / warm_up
@@ -64,10 +64,10 @@ def warm_up_and_decay(step: int, steps: int) -> float:
 
 
 def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all else.
+    """Muon for the matrices of the blocks, which needs fewer steps; AdamW for all other parameters.
 
-    AdamW moves every weight by about ``lr``. The first layer of the text adds up 4096 of them for a word, so at the
-    full rate a few steps in the wrong direction switch all of its GELUs off, and the word is lost for good.
+    AdamW moves every weight by about ``lr``. The first text embedding layer sums 4096 of them per word, so at the full
+    learning rate a few steps in the wrong direction can switch off all GELUs of a word for good.
     """
     matrices = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
     words = model.get_parameter("text_embedding.0.weight")
@@ -82,23 +82,23 @@ def base_optimizers(model: WanModel, lr: float) -> list[torch.optim.Optimizer]:
 
 @torch.no_grad()
 def revive(model: WanModel, words: Iterable[str], others: Iterable[str]) -> None:
-    """New random activations for words of which the text embedding has lost all, as strong as those of the others."""
+    """Reinitialise the activations of words whose GELUs are all off, at the mean norm of ``others``."""
     first, weight = model.text_embedding[0], model.get_parameter("text_embedding.0.weight")
-    begun = model.text_embedding[:2]  # its GELU as well
-    strength = torch.stack([begun(word_vector(word).to(DEVICE)).norm() for word in others]).mean()
+    activate = model.text_embedding[:2]  # linear layer and GELU
+    strength = torch.stack([activate(word_vector(word).to(DEVICE)).norm() for word in others]).mean()
     for word in words:
         vector = word_vector(word).to(DEVICE)
-        wanted = torch.randn(CONFIG.dim, device=DEVICE) * strength * (2 / CONFIG.dim) ** 0.5  # half of the GELUs are on
+        wanted = torch.randn(CONFIG.dim, device=DEVICE) * strength * (2 / CONFIG.dim) ** 0.5  # half of the GELUs fire
         weight.add_(torch.outer(wanted - first(vector), vector) / vector.square().sum())
 
 
 def train(model: WanModel, args: argparse.Namespace) -> None:
-    """The whole loop: warm-up and decay, clipping, caption dropout, bf16 autocast, fixed seeds.
+    """The training loop: warm-up and decay, gradient clipping, caption dropout, bf16 autocast, fixed seeds.
 
-    With a stride above 1 a clip is only every so many of its latent frames. Where things are and which way they move is
-    learned from few frames of many clips, for a fraction of the cost; all frames at once do not teach the latter at
-    all, as an object moves by a tenth of a token from one frame to the next. The frames keep their positions in time,
-    so that what was learned holds for all of them.
+    With a stride n above 1, only every n-th latent frame of a clip is used. Few frames of many clips teach position and
+    direction of motion at a fraction of the cost; training on all frames does not teach the direction at all, because
+    an object moves by a tenth of a token between consecutive frames. Frames keep their temporal positions, so that what
+    is learned carries over to all frames.
     """
     latents, captions = cached_clips(args.clips)
     latents = latents.to(DEVICE)
@@ -113,7 +113,7 @@ def train(model: WanModel, args: argparse.Namespace) -> None:
     ]
     network = partial(model, attend=attend if DEVICE.type == "cpu" else attention)
     if args.compile:
-        for block in model.blocks:  # they are alike: one compilation for all
+        for block in model.blocks:  # identical blocks: compiled once
             block.compile(dynamic=False)
     started, average = time.monotonic(), torch.ones((), device=DEVICE)
     for step in range(1, args.steps + 1):
@@ -133,7 +133,7 @@ def train(model: WanModel, args: argparse.Namespace) -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-        average.lerp_(loss.detach(), max(0.02, 1 / step))  # on the device: nothing waits for it
+        average.lerp_(loss.detach(), max(0.02, 1 / step))  # on the device, without synchronisation
         if step % 50 == 0:
             log.info("step %d loss %.4f (%.0f s)", step, average.item(), time.monotonic() - started)
         if step % 500 == 0:
@@ -157,8 +157,10 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="use torch.compile, a sixth faster; needs a C++ compiler"
     )
-    parser.add_argument("--resume", action="store_true", help="train the existing base further (with another --seed)")
-    parser.add_argument("--revive", nargs="+", default=[], help="words that the text embedding has lost")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue training the existing base (with a different --seed)"
+    )
+    parser.add_argument("--revive", nargs="+", default=[], help="words whose text embedding to reinitialise")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(args.seed)

@@ -1,4 +1,4 @@
-"""Train the demo VAE: diffusers' Wan VAE at 8 channels instead of 96, written in the Wan2.1 file layout.
+"""Trains the demo VAE: diffusers' Wan VAE with 8 base channels instead of 96, saved in the Wan2.1 file layout.
 
 ``python -m demo.training.train_vae --out demo/models/demo_vae.safetensors``
 """
@@ -25,14 +25,14 @@ from pusa_core.weights.demo_files import VAE
 
 log = logging.getLogger(__name__)
 
-KL_WEIGHT = 3e-4  # enough to silence latent channels that the clips do not need
-INITIAL_LOG_VARIANCE = -6.0  # start nearly without noise, or nothing gets through an untrained bottleneck
+KL_WEIGHT = 3e-4  # enough to suppress latent channels that the clips do not need
+INITIAL_LOG_VARIANCE = -6.0  # start nearly noiseless; an untrained bottleneck passes nothing otherwise
 CHROMA_GAIN = 4.0
-TRAINING_SEEDS = 1_000_000  # scenes of the VAE: seeds from here on; held-out clips have seeds below it
+TRAINING_SEEDS = 1_000_000  # the VAE is trained on scenes from this seed on; held-out clips have smaller seeds
 
 
 def clip_batch(generator: torch.Generator, batch: int, frames: int) -> Tensor:
-    """Random windows of random scenes at a random pace, ``[B, 3, frames, H, W]`` in -1..1."""
+    """Random windows of random scenes with random strides, ``[B, 3, frames, H, W]`` in -1..1."""
     clips = []
     for _ in range(batch):
         seed, stride = (int(torch.randint(high, (), generator=generator)) for high in (2**31, 4))
@@ -45,12 +45,12 @@ def clip_batch(generator: torch.Generator, batch: int, frames: int) -> Tensor:
 
 @torch.no_grad()
 def initialise(vae: AutoencoderKLWan) -> None:
-    """Start from a nearly noiseless bottleneck, residual blocks that pass their input through, and amplified colour.
+    """Initialise with a nearly noiseless bottleneck, identity residual blocks and amplified colour.
 
-    Temporal resampling starts as picking the latest frame and repeating it, so that what was learned on still pictures
-    holds for clips at once.
+    Temporal resampling starts by selecting the latest frame and by repeating frames, so that what is learned on still
+    images carries over to clips immediately.
 
-    Most of a clip is a nearly grey background. Without the amplification the objects' colours stay below the noise of
+    Most of a clip is nearly grey background. Without the amplification, the objects' colours stay below the noise of
     the untrained bottleneck for a long time.
     """
     grey = torch.full((3, 3), 1 / 3)
@@ -71,15 +71,15 @@ def initialise(vae: AutoencoderKLWan) -> None:
 
 
 CURRICULUM = ((0.60, 1, 20), (1.00, 13, 4))
-"""(until this share of the steps, frames, clips): still pictures first, which teach most a second, then clips."""
+"""(end as a fraction of the steps, frames, clips): still images first, which teach most per second, then clips."""
 
 
 @torch.no_grad()
 def forget_the_past(vae: AutoencoderKLWan) -> None:
-    """Zero what the 3x3x3 convolutions take from earlier frames; only temporal resampling looks back.
+    """Zero the weights of the 3x3x3 convolutions for past frames; only temporal resampling looks back.
 
-    The result is an ordinary Wan VAE whose memory is a few frames, so that what it learned on clips of 13 frames holds
-    for any length. With all taps free the memory is over forty frames, and training on short clips does not teach it.
+    The result is an ordinary Wan VAE with a temporal receptive field of a few frames, so training on clips of 13 frames
+    generalises to any length. With all taps it spans over forty frames, which short clips cannot train.
     """
     for layer in vae.modules():
         if isinstance(layer, WanCausalConv3d) and layer.weight.shape[2:] == (3, 3, 3):
@@ -87,7 +87,7 @@ def forget_the_past(vae: AutoencoderKLWan) -> None:
 
 
 def batch_shape(progress: float) -> tuple[int, int]:
-    """Frames and clips of a batch."""
+    """Number of frames and clips of a batch."""
     return next((frames, clips) for until, frames, clips in CURRICULUM if progress <= until)
 
 
@@ -100,7 +100,7 @@ def reconstruct(vae: AutoencoderKLWan, video: Tensor, sample: bool) -> tuple[Ten
 
 
 def backward(vae: AutoencoderKLWan, video: Tensor, parts: int) -> tuple[float, float]:
-    """Accumulate the gradients of one of ``parts`` of a batch; mean squared error and KL divergence."""
+    """Accumulate the gradients of one of ``parts`` parts of a batch; returns its MSE and KL divergence."""
     decoded, kl = reconstruct(vae, video, sample=True)
     error = decoded - video
     chroma_error = error - error.mean(dim=1, keepdim=True)
@@ -111,7 +111,7 @@ def backward(vae: AutoencoderKLWan, video: Tensor, parts: int) -> tuple[float, f
 
 
 def psnr(vae: AutoencoderKLWan, seeds: range) -> float:
-    """Mean PSNR in dB over whole clips of the given scenes, values in -1..1."""
+    """Mean PSNR in dB over whole clips of the given scenes."""
     values = []
     for seed in seeds:
         video = torch.from_numpy(draw_scene(seed).render()).permute(3, 0, 1, 2)[None] * 2 - 1
@@ -129,10 +129,10 @@ WHITENING = 0.5
 def normalise_latents(vae: AutoencoderKLWan, video: Tensor) -> None:
     """Fold a linear map into the outer 1x1x1 convolutions, so that the latents suit a small diffusion model.
 
-    Afterwards ``(mu - mean) / std`` with Wan2.1's constants has zero mean in every channel, unit variance over all
-    channels together, and standard deviations along its principal axes that are the old ones to the power of
-    ``1 - WHITENING``. What a weak axis carries, mostly the shape of objects, would otherwise stay below the noise of
-    all but the last step of sampling.
+    Afterwards ``(mu - mean) / std`` with Wan2.1's constants has zero mean per channel, unit variance over all channels
+    together, and standard deviations along its principal axes that are the original ones to the power of
+    ``1 - WHITENING``. Weak axes, which mostly encode the shape of objects, would otherwise stay below the noise of all
+    but the last sampling step.
     """
     mu = vae.encode(video).latent_dist.mean.transpose(0, 1).flatten(1).double()  # [16, N]
     shift = mu.mean(dim=1)
@@ -148,7 +148,7 @@ def normalise_latents(vae: AutoencoderKLWan, video: Tensor) -> None:
     weight, bias = quant.weight[:half].flatten(1).double(), quant.bias[:half].double()
     quant.weight[:half] = (matrix @ weight).float().view_as(quant.weight[:half])
     quant.bias[:half] = (matrix @ (bias - shift) + wan_mean).float()
-    quant.bias[half:] += 2 * matrix.diagonal().log().float()  # roughly; the variance is not used after training
+    quant.bias[half:] += 2 * matrix.diagonal().log().float()  # approximate; the variance is not used after training
     weight = post.weight.flatten(1).double()
     post.bias += (weight @ (shift - inverse @ wan_mean)).float()
     post.weight.copy_((weight @ inverse).float().view_as(post.weight))
@@ -163,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=VAE)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--dim", type=int, default=8, help="channels of the first level; Wan2.1 has 96")
+    parser.add_argument("--dim", type=int, default=8, help="base channels; Wan2.1 has 96")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -177,9 +177,9 @@ def main() -> None:
     forget_the_past(vae)
     optimizer = SOAP(vae.parameters(), lr=args.lr, weight_decay=0.0, precondition_frequency=10)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.steps, pct_start=0.05)
-    # diffusers works through a clip in small pieces, which leave a second core idle: half of the batch for each thread
+    # diffusers processes a clip in small chunks, which leave a second core idle: one thread per half of the batch
     torch.set_num_threads(1)
-    replicas = [vae, copy.copy(vae)]  # shared weights, but each with its own memory of past frames
+    replicas = [vae, copy.copy(vae)]  # shared weights, but separate caches of past frames
     pool = ThreadPoolExecutor(len(replicas))
     started = time.monotonic()
     for step in range(1, args.steps + 1):

@@ -1,4 +1,4 @@
-"""Names of the Wan2.1 VAE file, and how diffusers spells them."""
+"""Tensor names of the Wan2.1 VAE file and their diffusers equivalents."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 
 def wan_vae_names() -> list[str]:
-    """All tensor names of a Wan2.1 VAE file (two residual blocks a level, three level changes)."""
+    """All tensor names of a Wan2.1 VAE file (two residual blocks per level, three level changes)."""
 
     def residual(prefix: str, shortcut: bool = False) -> list[str]:
         parts = ["residual.0.gamma", "residual.2.weight", "residual.2.bias"]
@@ -35,7 +35,7 @@ def wan_vae_names() -> list[str]:
 
 
 def diffusers_to_wan(diffusers_names: Iterable[str]) -> dict[str, str]:
-    """For each diffusers name of the VAE its name in a Wan2.1 file: diffusers' own conversion, inverted."""
+    """Map diffusers names of the VAE to those of a Wan2.1 file, by inverting diffusers' own conversion."""
     to_wan = convert_wan_vae_to_diffusers({name: name for name in wan_vae_names()})
     missing = set(diffusers_names) - set(to_wan)
     if missing:

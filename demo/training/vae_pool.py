@@ -1,7 +1,7 @@
-"""Many clips through the demo VAE: several threads, each with a VAE of its own.
+"""Encodes and decodes many clips with the demo VAE, in several threads with one VAE each.
 
-The VAE works through a clip in small pieces, which PyTorch's own threads cannot share well. Several clips at a time
-share the cost of going through the pieces. A GPU wants many of them, and threads that draw the next ones meanwhile.
+The VAE processes a clip in small chunks, which PyTorch's own threads cannot parallelise well. Batching clips amortises
+the overhead per chunk. A GPU needs large batches, and threads that render the next ones in the meantime.
 """
 
 import math
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 ON_CPU = DEVICE.type == "cpu"
 WORKERS = (os.cpu_count() or 1) if ON_CPU else 8
-BATCH = 8 if ON_CPU else 128  # clips that a VAE works on together, at most
+BATCH = 8 if ON_CPU else 128  # maximum number of clips per batch
 
 
 def encode_clips(scenes: Sequence[Scene], times: Sequence[int] = range(FRAMES)) -> Tensor:
