@@ -1,8 +1,8 @@
-"""Memory and time of an exact attention map at the size of a real video: ``python -m benchmarks.attention_map``.
+"""Time and memory of an exact attention map at the size of a real video: ``python -m benchmarks.attention_map``.
 
-A video of 832 x 480 and 81 frames is 32,760 tokens in 21 latent frames; the 14B model has 40 heads of 128. Random
-queries and keys in bf16 stand for those of a block. The map runs in a process of its own, which reports its peak of
-memory. Writes ``RESULTS-attention-map.md``.
+A video of 832 x 480 and 81 frames is 32,760 tokens in 21 latent frames; the 14B model has 40 heads of 128. Uses random
+queries and keys in bf16 of these shapes. The map is computed in a separate process, which reports its peak memory.
+Writes ``RESULTS-attention-map.md``.
 """
 
 import argparse
@@ -29,18 +29,18 @@ GB = 1 << 30
 
 
 def peak(device: str) -> int:
-    """The peak of memory so far, bytes: of the GPU, or resident, mapped files included."""
+    """Peak memory so far in bytes: allocated GPU memory, or resident memory including memory-mapped files."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resident("VmHWM")
 
 
 def run(device: str, heads: int) -> None:
-    """Compute one map in this process; prints its seconds, memory and the worst row sum."""
+    """Compute one map in this process; prints its time, memory and the maximum error of a row sum."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, TOKENS, heads, WIDTH)
     q, k = (torch.empty(shape, dtype=torch.bfloat16).normal_(generator=generator).to(device) for _ in range(2))
-    frame_attention(q[:, :FRAMES], k[:, :FRAMES], FRAMES)  # loads PyTorch's code
+    frame_attention(q[:, :FRAMES], k[:, :FRAMES], FRAMES)  # warm-up: loads PyTorch's kernels
     before, started = peak(device), time.perf_counter()
     maps = frame_attention(q, k, FRAMES).cpu()
     seconds, after = time.perf_counter() - started, peak(device)
@@ -53,7 +53,7 @@ def report(result: dict[str, float], device: str, heads: int) -> str:
     whole = TOKENS**2 * heads * 4 / GB
     return "\n".join(
         [
-            "# Exact attention maps: memory and time",
+            "# Exact attention maps: time and memory",
             "",
             f"Written by `python -m benchmarks.attention_map` on {name}, {torch.get_num_threads()} threads, PyTorch "
             f"{torch.__version__}. One block's map of {TOKENS:,} tokens (832 x 480, 81 frames), {heads} heads of "
@@ -62,9 +62,9 @@ def report(result: dict[str, float], device: str, heads: int) -> str:
             "| | |",
             "|---|---|",
             f"| time | {result['seconds']:.1f} s |",
-            f"| memory beside queries and keys | {result['memory'] / GB:.2f} GiB |",
-            f"| all attention weights at once would be | {whole:.0f} GiB |",
-            f"| largest error of a row's sum | {result['error']:.1e} |",
+            f"| memory in addition to queries and keys | {result['memory'] / GB:.2f} GiB |",
+            f"| the full attention matrices would take | {whole:.0f} GiB |",
+            f"| maximum error of a row sum | {result['error']:.1e} |",
             "",
         ]
     )
@@ -74,7 +74,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--heads", type=int, default=HEADS, help="heads of the block (default: the 14B model's)")
+    parser.add_argument("--heads", type=int, default=HEADS, help="number of heads (default: that of the 14B model)")
     parser.add_argument("--child", action="store_true", help="compute in this process (used by the script itself)")
     args = parser.parse_args()
     if args.child:

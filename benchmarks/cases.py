@@ -1,4 +1,4 @@
-"""What is measured: shapes of networks and of videos."""
+"""The measured cases: network and video shapes."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from pusa_core import WanConfig
 
 @dataclass(frozen=True)
 class Case:
-    """One network at several sizes of latents (frames, height, width).
+    """A network at several latent sizes (frames, height, width).
 
-    ``layers`` of the network are measured: blocks are alike, so a step takes time in proportion. ``compiled`` are the
-    sizes at which the compiled networks are measured too.
+    Only some layers of the network are measured: blocks are identical, so the time of a step is proportional to their
+    number. ``compiled``: sizes at which the compiled networks are also measured.
     """
 
     name: str
@@ -65,4 +65,4 @@ CASES = {
         ),
     ),
 }
-"""``smoke`` shows that the benchmark works; its figures mean nothing."""
+"""``smoke`` only tests the benchmark; its figures are meaningless."""

@@ -1,4 +1,4 @@
-"""A line chart with two logarithmic axes, drawn with Pillow."""
+"""Log-log line charts, drawn with Pillow."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ Lines = dict[str, list[tuple[float, float]]]
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten within the range."""
+    """1, 2 and 5 times powers of ten within the range."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [tick for power in powers for step in (1, 2, 5) if low <= (tick := step * 10.0**power) <= high]
 
 
 def draw_chart(title: str, x_label: str, lines: Lines, names: Sequence[str]) -> Image.Image:
-    """``lines``: by name, points ``(x, y)`` with both above 0; ``names`` get one colour each, in every chart."""
+    """``lines``: points ``(x, y)`` by name, both above 0; ``names`` fixes the colours across charts."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(13)
     xs, ys = ([point[axis] for points in lines.values() for point in points] for axis in (0, 1))
@@ -50,7 +50,7 @@ def draw_chart(title: str, x_label: str, lines: Lines, names: Sequence[str]) -> 
 
 
 def save_charts(charts: list[Image.Image], path: Path) -> None:
-    """One below the other."""
+    """Stack the charts vertically and save them as one image."""
     whole = Image.new("RGB", (WIDTH, HEIGHT * len(charts)), "white")
     for index, chart in enumerate(charts):
         whole.paste(chart, (0, HEIGHT * index))

@@ -1,10 +1,10 @@
-"""Time and memory of one step of the DiT against its peers and the limit: ``python -m benchmarks.forward``.
+"""Time and memory of a DiT step compared with other implementations: ``python -m benchmarks.forward``.
 
-Measures, interleaved in one run, with unequal timesteps and the same weights: this project; the limit, the matrix
-products and attentions of a step alone; the public implementation's arithmetic; diffusers; and ComfyUI's own network,
-if a ComfyUI is found. Every network is in a process of its own. Outputs are compared first. Nothing else should run
-meanwhile. Sizes that ``forward-<profile>.json`` already holds are not measured again, so an interrupted run goes on
-where it was; fewer ``--rounds`` take less time. Writes ``RESULTS.md`` and pictures beside it.
+Measures, interleaved in one run, with unequal timesteps and the same weights: this project; a lower bound, the matmuls
+and attention of a step alone; the public implementation's arithmetic; diffusers; and ComfyUI's own network, if a
+ComfyUI is found. Every network runs in its own process. Outputs are compared first. Run it on an otherwise idle
+machine. Sizes that are already in ``forward-<profile>.json`` are skipped, so an interrupted run can be resumed; fewer
+``--rounds`` take less time. Writes ``RESULTS.md`` and its charts.
 """
 
 import argparse
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 SCALAR = "pusa, one timestep"
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}  # of the greatest output; in bf16 every operation rounds
-NEEDED = ("limit", "pusa")  # what a measurement cannot do without
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}  # relative to the largest output; in bf16 every operation rounds
+NEEDED = ("limit", "pusa")  # variants that must run
 
 
 class Process:
-    """A worker, or None where its network cannot be had."""
+    """A worker process with one network."""
 
     def __init__(self, variant: str, spec: dict[str, Any]) -> None:
         python, folder = sys.executable, HERE.parent
@@ -63,7 +63,7 @@ class Process:
         self.process.stdin.flush()
 
     def receive(self) -> dict[str, Any]:
-        """The answer to the command before. Raises ``RuntimeError`` when it failed."""
+        """The reply to the last command. Raises ``RuntimeError`` if it failed."""
         answer = self.process.stdout.readline() if self.process.stdout is not None else ""
         if not answer:
             raise RuntimeError("the worker ended; its last output says why")
@@ -78,7 +78,7 @@ class Process:
 
 
 def write_weights(case: Case, device: str, path: Path) -> None:
-    """Random weights that keep the sizes of what flows through the network."""
+    """Write random weights that preserve the scale of activations."""
     generator = torch.Generator(device).manual_seed(0)
     tensors = {}
     for name, shape in expected_shapes(case.config):
@@ -91,9 +91,9 @@ def write_weights(case: Case, device: str, path: Path) -> None:
 
 
 def compare(workers: dict[str, Process], case: Case, size: tuple[int, int, int], folder: Path) -> dict[str, float]:
-    """The greatest difference of each network's output to ours, as a share of the greatest output.
+    """Maximum output difference between each network and ours, relative to the largest output.
 
-    Networks that do not run here are taken out of ``workers``.
+    Networks that do not run here are removed from ``workers``.
     """
     outputs = {}
     for name in [name for name in workers if name != "limit"]:
@@ -115,7 +115,7 @@ def compare(workers: dict[str, Process], case: Case, size: tuple[int, int, int],
 
 
 def compile_all(workers: dict[str, Process], case: Case, size: tuple[int, int, int]) -> list[str]:
-    """Compile the networks, all at the same time; the names of those that can be compiled."""
+    """Compile all networks in parallel; returns the names of those that compile."""
     names = [name for name in workers if name != "limit"]
     for name in names:
         workers[name].send("run", size=size, text=case.text, scalar=False, compiled=True, repeats=1)
@@ -132,7 +132,7 @@ def compile_all(workers: dict[str, Process], case: Case, size: tuple[int, int, i
 def time_variants(
     workers: dict[str, Process], case: Case, size: tuple[int, int, int], rounds: int, compiled: list[str]
 ) -> dict[str, list[float]]:
-    """Seconds of each variant in each of the rounds, in which they take turns."""
+    """Seconds of each variant in each round; variants are interleaved."""
     taken: dict[str, list[float]] = {}
     for index in range(rounds + 1):
         for name, worker in workers.items():
@@ -141,7 +141,7 @@ def time_variants(
                 modes.append((SCALAR, True, False))
             if name in compiled:
                 modes.append((f"{name}, compiled", False, True))
-            # what runs first after a wait runs cold: take turns in that too
+            # the first run after a pause is cold, so the order alternates
             for label, scalar, compile_it in modes[:: 1 if index % 2 else -1]:
                 options = {"scalar": scalar, "compiled": compile_it, "repeats": 1}
                 seconds = worker.ask("run", size=size, text=case.text, **options)["seconds"]
@@ -153,7 +153,7 @@ def time_variants(
 def measure_memory(
     workers: dict[str, Process], spec: dict[str, Any], case: Case, size: tuple[int, int, int], compiled: list[str]
 ) -> dict[str, int]:
-    """Peaks of the networks. A CPU's allocator remembers what went before, so there each gets a process of its own."""
+    """Peak memory of each network. On a CPU, allocator state persists, so each network gets a new process."""
     peaks = {}
     modes = [(name, False) for name in workers if name != "limit"] + [(name, True) for name in compiled]
     for name, compile_it in modes:
@@ -189,7 +189,7 @@ def measure_size(
 
 
 def machine(device: str, threads: int) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Hardware and software versions."""
     names = {"machine": platform.machine(), "torch": torch.__version__, "threads": threads}
     if device == "cuda":
         names["machine"] = torch.cuda.get_device_name()
@@ -209,14 +209,14 @@ def machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def available() -> list[str]:
-    """The networks that can be had here, in the order in which they take turns."""
+    """The networks available here, in the order in which they are interleaved."""
     versions = machine("cpu", 1)
     needs = {"comfyui": "ComfyUI", "diffusers": "diffusers"}
     return [name for name in BUILD if needs.get(name, "torch") in versions]
 
 
 def measure(profile: str, rounds: int, threads: int, store: Path) -> dict[str, Any]:
-    """All cases of a profile. What ``store`` holds of the same machine and versions is kept."""
+    """Measure all cases of a profile. Results in ``store`` from the same machine and versions are kept."""
     device = "cuda" if profile == "cuda" else "cpu"
     found = json.loads(store.read_text()) if store.exists() else {}
     about = machine(device, threads)
@@ -247,8 +247,8 @@ def main() -> None:
     parser.add_argument("--profile", choices=CASES, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--folder", type=Path, default=HERE, help="where to write (default: beside this file)")
-    parser.add_argument("--again", action="store_true", help="measure everything anew")
+    parser.add_argument("--folder", type=Path, default=HERE, help="output folder (default: that of this file)")
+    parser.add_argument("--again", action="store_true", help="discard stored results")
     args = parser.parse_args()
     store = args.folder / f"forward-{args.profile}.json"
     if args.again:

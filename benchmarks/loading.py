@@ -1,7 +1,7 @@
-"""Memory and time to load a checkpoint and merge a LoRA: ``python -m benchmarks.loading [--folder /tmp]``.
+"""Time and memory to load a checkpoint and merge a LoRA: ``python -m benchmarks.loading [--folder /tmp]``.
 
-Writes files of the 1.3B model's shapes with random weights (2.9 GB, removed at the end), measures each task in a
-process of its own with the files out of the page cache, and writes ``RESULTS-loading.md``.
+Writes files with random weights of the 1.3B model's shapes (2.9 GB, deleted at the end), measures each task in its own
+process with the files evicted from the page cache, and writes ``RESULTS-loading.md``.
 """
 
 import argparse
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 CONFIG = WanConfig(dim=1536, ffn_dim=8960, num_heads=12, num_layers=30)
 RANK = 32
 BLOCK = 16 << 20
-BOUND = 300  # MB above the size of the files
+BOUND = 300  # MB in addition to the size of the files
 RESULTS = Path(__file__).with_name("RESULTS-loading.md")
 TASKS = {
-    "import": "nothing; PyTorch and pusa_core are imported",
+    "import": "import PyTorch and pusa_core only",
     "read": "plain sequential read of the checkpoint",
-    "load": "`load_checkpoint`, which looks through all weights for NaN",
+    "load": "`load_checkpoint`, which checks all weights for NaN",
     "merge": "`load_checkpoint`, `load_lora`, `merge_lora`",
 }
 
@@ -58,7 +58,7 @@ def write_files(checkpoint: Path, lora: Path) -> None:
 
 
 def forget(*paths: Path) -> None:
-    """Put files out of the page cache."""
+    """Evict files from the page cache."""
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -66,7 +66,7 @@ def forget(*paths: Path) -> None:
 
 
 def run_task(task: str, checkpoint: Path, lora: Path) -> None:
-    """Do one task in this process; prints its seconds and the peak of resident memory in MB."""
+    """Run one task in this process; prints its time in seconds and peak resident memory in MB."""
     started = time.perf_counter()
     if task == "read":
         with checkpoint.open("rb", buffering=0) as file:
@@ -97,19 +97,19 @@ def report(results: dict[str, dict[str, float]], checkpoint_mb: float, lora_mb: 
     read, load = results["read"]["seconds"], results["load"]["seconds"]
     return "\n".join(
         [
-            "# Loading: memory and time",
+            "# Loading: time and memory",
             "",
             f"Written by `python -m benchmarks.loading` on {platform.machine()} with {os.cpu_count()} CPU cores, "
             f"{torch.get_num_threads()} of them for PyTorch {torch.__version__}. Checkpoint: the shapes of the 1.3B "
             f"model in bf16, {checkpoint_mb:.0f} MB; LoRA: all layers, rank {RANK}, {lora_mb:.0f} MB. Each task ran "
-            f"in a process of its own, with the files out of the page cache.",
+            f"in its own process, with the files evicted from the page cache.",
             "",
             "| task | seconds | peak resident MB |",
             "|---|---|---|",
             *rows,
             "",
-            f"Loading and merging peaks at {over:+.0f} MB against the size of the two files (bound: +{BOUND}), PyTorch "
-            f"itself included: **{'within' if over <= BOUND else 'OUTSIDE OF'} the bound**. Loading takes "
+            f"Loading and merging peaks at {over:+.0f} MB relative to the size of the two files (bound: +{BOUND}), "
+            f"including PyTorch itself: **{'within' if over <= BOUND else 'OUTSIDE OF'} the bound**. Loading takes "
             f"{load / read:.2f} times as long as the plain read.",
             "",
         ]
@@ -120,7 +120,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--task", choices=TASKS, help="do one task in this process (used by the script itself)")
+    parser.add_argument("--task", choices=TASKS, help="run one task in this process (used internally)")
     args = parser.parse_args()
     checkpoint, lora = args.folder / "pusa_benchmark_13b.safetensors", args.folder / "pusa_benchmark_lora.safetensors"
     if args.task:

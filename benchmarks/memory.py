@@ -1,4 +1,4 @@
-"""What this process uses of the machine's memory. Linux only."""
+"""Resident memory of this process. Linux only."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ MB = 1 << 20
 
 
 def resident(field: str) -> int:
-    """A line of this process's status, in bytes: ``VmRSS``, or ``VmHWM`` for the peak, mapped files included.
+    """A field of ``/proc/self/status`` in bytes: ``VmRSS``, or ``VmHWM`` for the peak, memory-mapped files included.
 
-    Not getrusage, whose peak starts with that of the process that started this one.
+    Unlike the peak of getrusage, ``VmHWM`` does not start at that of the parent process.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1]) << 10
 
 
-def start_peak_anew() -> None:
-    """Let ``VmHWM`` count from now on."""
+def reset_peak() -> None:
+    """Reset ``VmHWM`` to the current resident memory."""
     Path("/proc/self/clear_refs").write_text("5")

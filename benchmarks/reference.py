@@ -1,7 +1,7 @@
-"""The arithmetic of the public Pusa implementation, to be measured against.
+"""The arithmetic of the public Pusa implementation, as a baseline.
 
-Written anew from its formulas: every modulation vector is repeated for all tokens of its frame, and rotary embedding is
-a product of complex128 numbers. Weights have the names of ``pusa_core``.
+Reimplemented from its formulas: modulation vectors are repeated for all tokens of their frame, and rotary embedding
+multiplies complex128 numbers. Weights have the names of ``pusa_core``.
 """
 
 import torch
@@ -92,7 +92,7 @@ class Reference(torch.nn.Module):
         sinusoid = torch.cat([angle.cos(), angle.sin()], dim=1).to(x.dtype).view(*timestep.shape, -1)
         time = linear(w, "time_embedding.2", F.silu(linear(w, "time_embedding.0", sinusoid)))  # [B, F, D]
         block_time = linear(w, "time_projection.1", F.silu(time)).unflatten(2, (6, -1))  # [B, F, 6, D]
-        # for every token: [B, N, D] and [B, 6, N, D]
+        # repeated per token: [B, N, D] and [B, 6, N, D]
         time = time.unsqueeze(2).repeat(1, 1, tokens, 1).flatten(1, 2)
         block_time = block_time.unsqueeze(2).repeat(1, 1, tokens, 1, 1).flatten(1, 2).transpose(1, 2).contiguous()
         context = linear(w, "text_embedding.2", F.gelu(linear(w, "text_embedding.0", context), approximate="tanh"))

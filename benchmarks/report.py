@@ -1,4 +1,4 @@
-"""``RESULTS.md`` and its pictures, from what ``benchmarks.forward`` measured."""
+"""Generates ``RESULTS.md`` and its charts from the measurements of ``benchmarks.forward``."""
 
 import json
 import statistics
@@ -8,12 +8,12 @@ from typing import Any
 from benchmarks.chart import Lines, draw_chart, save_charts
 
 LABELS = {
-    "limit": "limit: matrix products and attentions alone",
+    "limit": "lower bound: matmuls and attention alone",
     "pusa": "this project",
     "pusa, one timestep": "this project, one timestep for all frames",
     "comfyui": "ComfyUI's own network",
     "reference": "the public implementation's arithmetic",
-    "diffusers": "diffusers, one timestep for each token",
+    "diffusers": "diffusers, one timestep per token",
 }
 MB = 1 << 20
 
@@ -28,10 +28,11 @@ def median(size: dict[str, Any], variant: str) -> float:
 
 
 def table(size: dict[str, Any]) -> list[str]:
-    """A row for each variant, times as medians with the range, ratios to the limit round by round."""
+    """One row per variant: median times with their range, and per-round ratios to the lower bound."""
     limit = size["seconds"]["limit"]
     peak = size.get("peak", {}).get("flops")
-    head = "| | seconds (range) | times the limit (range) | peak memory, MB |" + (" of matmul peak |" if peak else "")
+    head = "| | seconds (range) | ratio to the lower bound (range) | peak memory, MB |"
+    head += " of peak matmul throughput |" if peak else ""
     rows = [head, "|---|---|---|---|" + ("---|" if peak else "")]
     for variant, seconds in size["seconds"].items():
         ratios = [own / bound for own, bound in zip(seconds, limit, strict=True)]
@@ -49,16 +50,16 @@ def table(size: dict[str, Any]) -> list[str]:
 
 
 def remarks(size: dict[str, Any]) -> list[str]:
-    """What else was measured at one size."""
+    """The other measurements at one size, in words."""
     ours, scalar = size["seconds"]["pusa"], size["seconds"]["pusa, one timestep"]
     vector = statistics.median([a / b for a, b in zip(ours, scalar, strict=True)]) - 1
     step = statistics.median(ours)
     errors = ", ".join(f"{LABELS[name]} {error:.1g}" for name, error in size["errors"].items())
     lines = [
-        f"Unequal timesteps take {vector:+.1%} against one for all frames. Of a step of this project, the text's "
-        f"embedding, keys and values take {size['parts']['text'] / step:.2%}, the embedding of the times "
-        f"{size['parts']['time'] / step:.2%}; the sampler around it adds {size['sampler'] / step:.2%}. Greatest "
-        f"difference of outputs to ours, as a share of the greatest output: {errors}.",
+        f"Unequal timesteps take {vector:+.1%} compared with one for all frames. Of a step of this project, the text's "
+        f"embedding, keys and values take {size['parts']['text'] / step:.2%} and the time embedding "
+        f"{size['parts']['time'] / step:.2%}; the sampler around it adds {size['sampler'] / step:.2%}. Maximum "
+        f"difference from this project's output, relative to its largest value: {errors}.",
     ]
     if "reference" in size["memory"]:
         share = size["memory"]["pusa"] / size["memory"]["reference"]
@@ -66,19 +67,19 @@ def remarks(size: dict[str, Any]) -> list[str]:
     cached = size["cached"]
     lines[0] += (
         f" With a KV cache for {cached['frames']} given frames, a step takes {cached['ratio']:.1%} of a full one; "
-        f"filled anew every 5 steps, sampling is {5 / (1 + 4 * cached['ratio']):.2f} times faster."
+        f"refilled every 5 steps, sampling is {5 / (1 + 4 * cached['ratio']):.2f} times faster."
     )
     if "backends" in size:
         backends = ", ".join(f"{name} {seconds:.4f} s" for name, seconds in size["backends"].items())
-        lines[0] += f" One attention among all tokens: {backends}."
+        lines[0] += f" Attention over all tokens, by backend: {backends}."
     return lines
 
 
 def growth(sizes: dict[str, dict[str, Any]]) -> list[str]:
-    """Time and memory against those of the smallest size, beside the growth of the arithmetic."""
+    """FLOPs, time and memory relative to the smallest size."""
     ordered = sorted(sizes.values(), key=lambda size: size["tokens"])
     first = ordered[0]
-    rows = ["| tokens | arithmetic | time | memory |", "|---|---|---|---|"]
+    rows = ["| tokens | FLOPs | time | memory |", "|---|---|---|---|"]
     for size in ordered:
         factors = (
             size["flops"] / first["flops"],
@@ -114,19 +115,19 @@ def section(found: dict[str, Any], folder: Path) -> list[str]:
         if len(sizes) > 1:
             picture = folder / f"forward-{found['profile']}-{number}.png"
             chart(name, sizes, picture)
-            lines += ["How this project's time and memory grow with the number of tokens:", "", *growth(sizes), ""]
+            lines += ["Scaling of this project with the number of tokens:", "", *growth(sizes), ""]
             lines += [f"![time and memory against tokens]({picture.name})", ""]
     return lines
 
 
 def write_results(folder: Path) -> None:
-    """``RESULTS.md`` in ``folder``, from all ``forward-*.json`` there."""
+    """Write ``RESULTS.md`` in ``folder``, from all ``forward-*.json`` there."""
     lines = [
         "# One step of the DiT: time and memory",
         "",
         "Written by `python -m benchmarks.forward`. All networks have the same weights and inputs, a different "
-        "timestep for every frame, and PyTorch's own attention; they take turns, each in a process of its own. Seconds "
-        "are medians over the rounds. Memory is the peak during a step above what is there before it: of resident "
+        "timestep for every frame, and PyTorch's own attention; their runs are interleaved, each in its own process. "
+        "Seconds are medians over the rounds. Memory is the peak during a step minus the level before it: of resident "
         "memory on a CPU, of allocated memory on a GPU.",
         "",
     ]

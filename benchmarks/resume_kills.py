@@ -1,9 +1,9 @@
-"""Kills a training at random moments, also while it saves, and compares what comes out with an undisturbed run.
+"""Kills training runs at random times, also during saves, and compares the result with an uninterrupted run.
 
     python -m benchmarks.resume_kills --kills 20
 
-Trains the demo model on the CPU, 40 steps at a time. Every run that was killed at least once must end with the weights,
-optimiser state and CSV of the undisturbed one, bit for bit; only the seconds of a step may differ.
+Trains the demo model on the CPU, 40 steps per run. Every killed and resumed run must match the weights, optimiser state
+and CSV of the uninterrupted one bit for bit, except for the seconds per step.
 """
 
 import argparse
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[1]
 SIZE, FRAMES = 64, 13
 STEPS = 40
-LONGEST = 1200.0  # seconds after which a run is taken to hang
+LONGEST = 1200.0  # seconds after which a run counts as hung
 
 
 def make_clips(folder: Path, count: int = 4) -> Path:
-    """Clips of the demo's moving shapes with their captions."""
+    """Write captioned clips of the demo's moving shapes."""
     folder.mkdir(parents=True)
     for number in range(count):
         scene = draw_scene(number)
@@ -47,7 +47,7 @@ def make_clips(folder: Path, count: int = 4) -> Path:
 
 
 def command(clips: Path, run: Path, *flags: str) -> list[str]:
-    """The training of the demo model, as a command."""
+    """The command line that trains the demo model."""
     options = {
         "model.checkpoint": DIT,
         "model.vae": VAE,
@@ -66,7 +66,7 @@ def command(clips: Path, run: Path, *flags: str) -> list[str]:
 
 
 def hard_flags(steps: int) -> list[str]:
-    """A training in which there is much to get wrong: everything that has a state is on."""
+    """Options that enable everything stateful in training."""
     return [
         f"--train.steps={steps}",
         "--train.accumulate=2",
@@ -82,7 +82,7 @@ def hard_flags(steps: int) -> list[str]:
 
 @contextmanager
 def started(arguments: Sequence[str]) -> Iterator[subprocess.Popen]:
-    """A running command, killed at the end if it is still there."""
+    """Run a command in the background; it is killed on exit if it is still running."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         arguments, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -95,7 +95,7 @@ def started(arguments: Sequence[str]) -> Iterator[subprocess.Popen]:
 
 
 def finish(arguments: Sequence[str]) -> list[dict]:
-    """Run a command to its end; the events that it reports. Raises ``RuntimeError`` when it fails."""
+    """Run a command to completion and return its progress events. Raises ``RuntimeError`` if it fails."""
     with started(arguments) as process:
         out, err = process.communicate(timeout=LONGEST)
         if process.returncode:
@@ -105,13 +105,13 @@ def finish(arguments: Sequence[str]) -> list[dict]:
 
 @dataclass
 class Killer:
-    """Kills a process at a random moment. ``moments`` counts what it was doing, by name."""
+    """Kills a process at a random time. ``moments`` counts kills by the phase they hit."""
 
     dice: random.Random
     moments: dict[str, int]
 
     def run(self, arguments: Sequence[str], run: Path) -> bool:
-        """Start a command and kill it with SIGKILL, unless it ends before; whether it was killed."""
+        """Start a command and kill it with SIGKILL, unless it ends before that; returns whether it was killed."""
         kinds: dict[str, Callable[[subprocess.Popen], bool]] = {
             "starting": self._starting,
             "training": self._training,
@@ -131,7 +131,7 @@ class Killer:
         return True
 
     def _training(self, process: subprocess.Popen) -> bool:
-        """After a few steps, at some point of the next one."""
+        """After a few steps, at a random point of the next one."""
         steps = self.dice.randint(1, 9)
         for line in process.stdout or ():
             steps -= json.loads(line)["event"] == "step"
@@ -141,12 +141,12 @@ class Killer:
         return False
 
     def _saving(self, process: subprocess.Popen, run: Path) -> bool:
-        """While a checkpoint is there under its temporary name, or just after."""
+        """While a temporary checkpoint exists, or just after."""
         saves = self.dice.randint(1, 3)
         before = {path.name for path in (run / "checkpoints").glob("step_*")}
         seen: set[str] = set()
         while process.poll() is None:
-            # also under its own name: on a busy machine it may come and go between two looks
+            # also under its final name: on a busy machine the temporary one may exist only between two polls
             names = {path.name for path in (run / "checkpoints").glob("step_*")} - before
             seen |= {name.removesuffix(".partial") for name in names}
             if len(seen) >= saves:
@@ -162,7 +162,7 @@ def rows_without_seconds(run: Path) -> list[dict[str, str]]:
 
 
 def differences(one: Path, other: Path, steps: int) -> list[str]:
-    """What differs between two finished runs: names of tensors, or the CSV."""
+    """The differences between two finished runs: tensor names, or the CSV."""
     found = []
     for name in (f"checkpoints/step_{steps:08d}/state.safetensors", "pusa_lora.safetensors"):
         left, right = (load_file(run / name) for run in (one, other))
@@ -172,7 +172,7 @@ def differences(one: Path, other: Path, steps: int) -> list[str]:
 
 
 def run_with_kills(arguments: Sequence[str], run: Path, killer: Killer, kills: int) -> int:
-    """Run a command to its end, killing it up to ``kills`` times on the way; how often it was killed."""
+    """Run a command to completion, killing it up to ``kills`` times; returns how often it was killed."""
     done = 0
     while done < kills and killer.run(arguments, run):
         done += 1
@@ -182,7 +182,7 @@ def run_with_kills(arguments: Sequence[str], run: Path, killer: Killer, kills: i
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20, help="at least so many, over as many runs as it takes")
+    parser.add_argument("--kills", type=int, default=20, help="minimum number of kills, over as many runs as it takes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,7 +1,7 @@
-"""The structure of the code in numbers: ``python -m benchmarks.structure [--root CHECKOUT]``.
+"""Metrics of the code's structure: ``python -m benchmarks.structure [--root CHECKOUT]``.
 
-Rooms are folders with Python files. An arrow is an import from one room to another; the list of rooms in which no arrow
-points back is the order of :data:`ROOMS`, which a test holds.
+A room is a folder with Python files; an edge is an import from one room to another. :data:`ROOMS` is the topological
+order of the rooms, which a test enforces.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ROOMS = (
     "pusa_core/sampling",
     "pusa_core/analysis",
     "pusa_core/training",
-    "pusa_core",  # the public names, gathered from the rooms above
+    "pusa_core",  # the public API, re-exported from the rooms above
     "pusa_core/cli",
     "demo",
     "demo/training",
@@ -37,9 +37,9 @@ ROOMS = (
     "benchmarks/study",
     "benchmarks/vbench",
 )
-"""From the foundations up: a file imports from its own room and from those before it."""
+"""In dependency order: a file only imports from its own room and the rooms before it."""
 
-ENTRY_POINTS = ("__main__.py",)  # each starts a command, which may live in a later room
+ENTRY_POINTS = ("__main__.py",)  # these start commands, which may be in a later room
 
 TRACE = """
 import json, os, sys
@@ -61,13 +61,13 @@ print("HOPS", json.dumps(names[names.index("main"):]))
 
 
 def source_files(root: Path) -> list[Path]:
-    """Python files of the code itself, without tests."""
+    """The tracked Python files, without tests."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=root, capture_output=True, text=True, check=True)
     return [Path(name) for name in listed.stdout.split() if not name.startswith("tests/") and name != "run.py"]
 
 
 def imported_modules(path: Path, root: Path) -> Iterator[Path]:
-    """The files of this repository that a file imports, relative to ``root``; of a package, its ``__init__.py``."""
+    """The repository files that a file imports, relative to ``root``; for a package, its ``__init__.py``."""
     package = path.parent.parts
     for node in ast.walk(ast.parse((root / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def imported_modules(path: Path, root: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             base += tuple(node.module.split(".")) if node.module else ()
-            # an imported name may be a module itself
+            # an imported name may itself be a module
             names = [(*base, alias.name) if _file((*base, alias.name), root) else base for alias in node.names]
         else:
             continue
@@ -87,8 +87,8 @@ def _file(module: tuple[str, ...], root: Path) -> Path | None:
     return next((path for path in candidates if (root / path).is_file()), None)
 
 
-def arrows(root: Path) -> Counter[tuple[str, str]]:
-    """The number of imports from room to room."""
+def edges(root: Path) -> Counter[tuple[str, str]]:
+    """The number of imports between each pair of rooms."""
     found: Counter[tuple[str, str]] = Counter()
     for path in source_files(root):
         if path.name not in ENTRY_POINTS:
@@ -98,8 +98,8 @@ def arrows(root: Path) -> Counter[tuple[str, str]]:
     return found
 
 
-def circles(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """The arrows that lie on a circle of rooms."""
+def cyclic_edges(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The edges that are part of a cycle."""
     reached = {start: {end for begin, end in pairs if begin == start} for start, _ in pairs}
     for _ in pairs:
         for ends in reached.values():
@@ -115,7 +115,7 @@ def functions(root: Path) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFun
 
 
 def argument_count(root: Path, file: str, name: str) -> int:
-    """Arguments of a function, without self; ``file`` is a file name, wherever it lies."""
+    """Number of arguments of a function, without self; ``file`` is a file name in any folder."""
     found = (node for path, node in functions(root) if path.name == file and node.name == name)
     node = max(found, key=lambda node: len(node.args.args) + len(node.args.kwonlyargs))
     names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
@@ -123,7 +123,7 @@ def argument_count(root: Path, file: str, name: str) -> int:
 
 
 def hops(root: Path, out: Path) -> list[str]:
-    """The functions of ``pusa_core`` on the stack when ``generate`` reaches the Euler loop."""
+    """The functions of ``pusa_core`` on the call stack when ``generate`` reaches the Euler loop."""
     flags = ["generate", "--prompt", "x", "--frames", "5", "--steps", "1", "--cfg", "1", "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-c", TRACE, *flags, "--out", str(out), "--overwrite"],
@@ -140,28 +140,28 @@ def hops(root: Path, out: Path) -> list[str]:
 def report(root: Path, option: str, out: Path) -> str:
     files = source_files(root)
     rooms = Counter(str(path.parent) for path in files)
-    found = arrows(root)
+    found = edges(root)
     lengths = [((node.end_lineno or 0) - node.lineno + 1, f"{path}:{node.name}") for path, node in functions(root)]
     named = [str(path) for path in files if option in (root / path).read_text(encoding="utf-8")]
     stack = hops(root, out)
     return "\n".join(
         [
             f"files per room: {', '.join(f'{room} {count}' for room, count in sorted(rooms.items()))}",
-            f"arrows between rooms: {len(found)}, on a circle: {len(circles(set(found)))}",
+            f"edges between rooms: {len(found)}, in cycles: {len(cyclic_edges(set(found)))}",
             f"longest function: {max(lengths)[0]} lines, {max(lengths)[1]}",
             f"arguments: WanModel.forward {argument_count(root, 'dit.py', 'forward')}, "
             f"euler_sample {argument_count(root, 'sampler.py', 'euler_sample')}",
-            f"from the command to the Euler loop: {len(stack)} functions ({' > '.join(stack)})",
-            f"files that name the trainer's option {option}: {len(named)} ({', '.join(named)})",
+            f"call depth from the command to the Euler loop: {len(stack)} functions ({' > '.join(stack)})",
+            f"files that mention the training option {option}: {len(named)} ({', '.join(named)})",
         ]
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout to look at (default: this one)")
-    parser.add_argument("--option", default="caption_dropout", help="an option of the trainer")
-    parser.add_argument("--out", type=Path, default=Path("structure.mp4"), help="where the traced command writes")
+    parser.add_argument("--root", type=Path, default=ROOT, help="checkout to analyse (default: this one)")
+    parser.add_argument("--option", default="caption_dropout", help="a training option")
+    parser.add_argument("--out", type=Path, default=Path("structure.mp4"), help="output of the traced command")
     args = parser.parse_args()
     sys.stdout.write(report(args.root.resolve(), args.option, args.out.resolve()) + "\n")
 

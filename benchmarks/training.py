@@ -1,8 +1,8 @@
 """Speed and memory of a training step: ``python -m benchmarks.training [--size 14b] [--device cuda]``.
 
-Our step against a plain loop over the same network with PEFT's LoRA layers, as the public training script uses them;
-the same random weights, clips, noise, recomputation and optimiser. Each measurement is a process of its own, and the
-variants take turns. Writes a section of ``TRAINING.md``. Needs the ``benchmarks`` extra.
+Compares our step with a plain loop over the same network with PEFT's LoRA layers, as in the public training script,
+using the same random weights, clips, noise, gradient checkpointing and optimiser. Each measurement runs in its own
+process, and the variants are interleaved. Writes a section of ``TRAINING.md``. Needs the ``benchmarks`` extra.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def measure(args: argparse.Namespace, variants: list[str]) -> dict[str, list[dic
 
 
 def check_same_training(results: dict[str, list[dict]], tolerance: float) -> None:
-    """The first loss, before any update, is that of the network alone: all variants have to agree on it."""
+    """All variants must agree on the first loss, which precedes any update."""
     first = [run["losses"][0] for runs in results.values() for run in runs if run["fits"]]
     if first and max(first) - min(first) > tolerance * max(first):
         raise RuntimeError(f"the variants do not train the same thing: their first losses are {first}")
@@ -53,7 +53,7 @@ def check_same_training(results: dict[str, list[dict]], tolerance: float) -> Non
 
 def describe(runs: list[dict]) -> str:
     if not all(run["fits"] for run in runs):
-        return "does not fit | |"
+        return "out of memory | |"
     seconds = [value for run in runs for value in run["seconds"]]
     peaks = [run["peak"] for run in runs]
     return (
@@ -77,13 +77,13 @@ def section(args: argparse.Namespace, size: Size, results: dict[str, list[dict]]
             "",
             f"PyTorch {torch.__version__}, PEFT {version('peft')}, {os.cpu_count()} CPU cores. A network of "
             f"{network.num_layers} blocks, width {network.dim}, in {size.dtype} with random weights; rank {size.rank}; "
-            f"one clip of {frames} frames of {width} x {height}; blocks "
-            f"{'recomputed' if size.recompute else 'kept'}{', offloaded' if size.offload else ''}. "
-            f"{args.repetitions} processes of each kind in turn, {args.steps} steps each after a first one. "
-            f"Median (smallest to largest). `--estimate` says {expected.memory / GIB:.2f} GiB and "
-            f"{expected.seconds_per_step:.3g} seconds for ours.",
+            f"one clip of {frames} frames of {width} x {height}; {'with' if size.recompute else 'without'} gradient "
+            f"checkpointing{', offloaded' if size.offload else ''}. Processes per variant, interleaved: "
+            f"{args.repetitions}; steps per process, after a warm-up step: {args.steps}. Median (minimum to maximum). "
+            f"`--estimate` predicts {expected.memory / GIB:.2f} GiB and {expected.seconds_per_step:.3g} seconds for "
+            f"`pusa_core.training`.",
             "",
-            f"| | seconds a step | peak of {kind}, GiB |",
+            f"| | seconds per step | peak {kind}, GiB |",
             "|---|---|---|",
             *(f"| {VARIANTS[variant]} | {describe(runs)}" for variant, runs in results.items()),
             "",
@@ -92,7 +92,7 @@ def section(args: argparse.Namespace, size: Size, results: dict[str, list[dict]]
 
 
 def write_section(path: Path, text: str) -> None:
-    """Put a section into the results, in place of an earlier one of the same heading."""
+    """Add a section to the results, replacing one with the same heading."""
     parts = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else [TITLE]
     heading = text.splitlines()[0].removeprefix("## ")
     kept = [part for part in parts[1:] if part.splitlines()[0] != heading]
@@ -102,13 +102,13 @@ def write_section(path: Path, text: str) -> None:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="small", help="smoke only shows that the script works")
+    parser.add_argument("--size", choices=SIZES, default="small", help="smoke only tests the script")
     parser.add_argument("--device", default=best_device())
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--only", choices=VARIANTS, nargs="+", help="measure these variants and not all")
-    parser.add_argument("--variant", choices=VARIANTS, help="measure it in this process (used by the script itself)")
+    parser.add_argument("--only", choices=VARIANTS, nargs="+", help="measure only these variants")
+    parser.add_argument("--variant", choices=VARIANTS, help="measure it in this process (used internally)")
     args = parser.parse_args()
     size = SIZES[args.size]
     if args.variant:

@@ -1,4 +1,4 @@
-"""What :mod:`benchmarks.training` compares: our training step and a plain loop with PEFT."""
+"""The variants that :mod:`benchmarks.training` compares: our training step and a plain loop with PEFT."""
 
 import json
 import tempfile
@@ -32,11 +32,11 @@ from pusa_core.training.stop import StopRequest
 from .memory import resident
 
 GIB = 2**30
-TARGETS = ["q", "k", "v", "o", "ffn.0", "ffn.2"]  # the public script's
+TARGETS = ["q", "k", "v", "o", "ffn.0", "ffn.2"]  # as in the public script
 VARIANTS = {
     "ours": "`pusa_core.training`; LoRA weights in fp32",
-    "peft": "plain loop, PEFT; LoRA weights in fp32, autocast where the network is bf16",
-    "peft-bf16": "plain loop, PEFT; LoRA weights and their optimiser in bf16 as well",
+    "peft": "plain loop with PEFT; LoRA weights in fp32, autocast if the network is bf16",
+    "peft-bf16": "plain loop with PEFT; LoRA weights and their optimiser state in bf16",
 }
 LORA_DTYPES = {"peft": torch.float32, "peft-bf16": torch.bfloat16}
 
@@ -56,7 +56,7 @@ class Size:
         return [name for name in VARIANTS if self.dtype == "bf16" or name != "peft-bf16"]
 
     def config(self, folder: Path, device: str) -> Config:
-        """The options that the training command would be given; the network's weights are random, and not a file."""
+        """The training options. The network's weights are random, so the files are empty placeholders."""
         frames, height, width = self.pixels
         (folder / "none").touch()
         options = {
@@ -90,7 +90,7 @@ SIZES = {
 
 
 class RandomBatches:
-    """Batches of one clip; number ``index`` is always the same."""
+    """Batches of one random clip, deterministic by ``index``."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -110,7 +110,7 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
     model.checkpointing, model.offload = size.recompute, size.offload
     adapters = attach_lora(model, size.rank)
     optimizer = build_optimizer(config.train, trainable(model).values())
-    data: Any = None  # a step reads nothing of it but the batches
+    data: Any = None  # a step only uses its batches
     batches: Any = RandomBatches(size)
     setup = Setup(
         config=config,
@@ -170,8 +170,8 @@ def plain(size: Size, config: Config, lora_dtype: torch.dtype) -> Callable[[int]
 
 
 def run_variant(variant: str, size: Size, device: str, steps: int) -> dict:
-    """One measurement, in this process: seconds of each step after the first, the losses, the peak of memory in GiB."""
-    import peft  # noqa: F401 (also where it is not used, so that it counts for every variant)
+    """Measure in this process: seconds of each step after the first, losses, and peak memory in GiB."""
+    import peft  # noqa: F401 (imported for every variant, so that its memory counts for all)
 
     with tempfile.TemporaryDirectory() as folder:
         config = size.config(Path(folder), device)

@@ -1,4 +1,4 @@
-"""The networks that are measured. Each is ``network(latents, timestep [B, F], context)`` on the same weights."""
+"""The measured networks, all with the interface ``network(latents, timestep [B, F], context)`` and the same weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def build_reference(config: WanConfig, weights: Weights) -> Network:
 
 
 def build_diffusers(config: WanConfig, weights: Weights) -> Network:
-    """Its way to unequal times is one timestep for each token."""
+    """diffusers' network, which supports unequal timesteps as one per token."""
     from diffusers import WanTransformer3DModel
     from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 
@@ -44,7 +44,7 @@ def build_diffusers(config: WanConfig, weights: Weights) -> Network:
             num_layers=config.num_layers,
             eps=config.eps,
         )
-    rope = WanTransformer3DModel(  # the tables of positions are no weights, and cannot stay without values
+    rope = WanTransformer3DModel(  # the RoPE tables are buffers, which must not stay on the meta device
         num_attention_heads=config.num_heads, attention_head_dim=config.head_dim, num_layers=0, ffn_dim=8, text_dim=8
     ).rope
     model.rope = rope.to(next(iter(weights.values())).device)
@@ -61,7 +61,7 @@ def build_diffusers(config: WanConfig, weights: Weights) -> Network:
 
 
 def build_comfyui(config: WanConfig, weights: Weights) -> Network:
-    """ComfyUI's own Wan network; only in ComfyUI's Python, from its folder."""
+    """ComfyUI's own Wan network; requires ComfyUI's Python, in its folder."""
     import comfy.ldm.wan.model
     import comfy.ops
 
@@ -79,7 +79,7 @@ def build_comfyui(config: WanConfig, weights: Weights) -> Network:
 
 
 class Limit(torch.nn.Module):
-    """Nothing but the matrix products and attentions of a step, at the same shapes. Its output means nothing."""
+    """Only the matmuls and attention of a step, at the same shapes: a lower bound. Its output is meaningless."""
 
     def __init__(self, config: WanConfig, weights: Weights) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Limit(torch.nn.Module):
         return self.linear("text_embedding.2", self.linear("text_embedding.0", context))
 
     def text_keys(self, context: Tensor) -> None:
-        """What would not be computed again at every step, were the text's keys and values kept."""
+        """The computation that caching the text's keys and values would save."""
         text = self.text(context)
         for index in range(self.config.num_layers):
             for part in ("k", "v"):
@@ -136,7 +136,7 @@ BUILD: dict[str, Callable[[WanConfig, Weights], Network]] = {
 
 
 def arithmetic(config: WanConfig, tokens: int, frames: int, text: int) -> float:
-    """Floating-point operations of the matrix products and attentions of a step."""
+    """FLOPs of the matmuls and attention of a step."""
     d, hidden = config.dim, config.ffn_dim
     block = 2 * tokens * (6 * d * d + 2 * d * hidden) + 2 * text * 2 * d * d + 4 * tokens * (tokens + text) * d
     patch = config.patch_size[0] * config.patch_size[1] * config.patch_size[2]

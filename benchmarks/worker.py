@@ -1,7 +1,8 @@
-"""A process that holds one network and runs it when told to; started by ``benchmarks.forward``.
+"""A worker process that runs one network on command; started by ``benchmarks.forward``.
 
-``python benchmarks/worker.py VARIANT SPEC``, in the Python and folder that the variant needs. Reads one JSON command a
-line and answers each with one line. ``SPEC`` is JSON: device, dtype, threads, config, weights (a file).
+``python benchmarks/worker.py VARIANT SPEC``, with the Python and working directory that the variant needs. Reads one
+JSON command per line and replies to each with one line. ``SPEC`` is JSON: device, dtype, threads, config, weights (a
+file).
 """
 
 import json
@@ -36,7 +37,7 @@ class Worker:
         self.compiled: Any = None
 
     def inputs(self, size: list[int], scalar: bool, text: int) -> tuple[Any, Any, Any]:
-        """Latents ``[1, C, F, H, W]``, timesteps, context; drawn on the CPU, the same for every variant."""
+        """Latents ``[1, C, F, H, W]``, timesteps, context; drawn on the CPU, identical for all variants."""
         torch = self.torch
         generator = torch.Generator().manual_seed(0)
         latents = torch.randn(1, self.config.in_dim, *size, generator=generator)
@@ -58,30 +59,30 @@ class Worker:
         self.wait()
         return time.perf_counter() - started
 
-    def as_asked(self, compiled: bool) -> Any:
+    def select_network(self, compiled: bool) -> Any:
         if compiled and self.compiled is None:
             self.compiled = self.torch.compile(self.network, dynamic=False)
         return self.compiled if compiled else self.network
 
     def run(self, size: list[int], text: int, scalar: bool, compiled: bool, repeats: int) -> dict[str, Any]:
-        arguments, network = self.inputs(size, scalar, text), self.as_asked(compiled)
+        arguments, network = self.inputs(size, scalar, text), self.select_network(compiled)
         if self.cuda:
-            network(*arguments)  # the memory that was given back is asked for again here
+            network(*arguments)  # warm-up: reallocates the memory released below
         taken = [self.seconds(lambda: network(*arguments)) for _ in range(repeats)]
         if self.cuda:
             self.torch.cuda.empty_cache()  # the other processes need the memory
         return {"seconds": taken}
 
     def output(self, size: list[int], text: int, path: str) -> dict[str, Any]:
-        """Writes the network's output to a file."""
+        """Write the network's output to a file."""
         self.torch.save(self.network(*self.inputs(size, False, text)).float().cpu(), path)
         return {}
 
     def memory(self, size: list[int], text: int, compiled: bool) -> dict[str, Any]:
-        """Peak of memory during a step, above what is there before it, in bytes."""
-        from benchmarks.memory import resident, start_peak_anew
+        """Peak memory during a step minus the level before it, in bytes."""
+        from benchmarks.memory import reset_peak, resident
 
-        arguments, network = self.inputs(size, False, text), self.as_asked(compiled)
+        arguments, network = self.inputs(size, False, text), self.select_network(compiled)
         if self.cuda:
             network(*arguments)
             self.torch.cuda.reset_peak_memory_stats()
@@ -90,20 +91,20 @@ class Worker:
             peak = self.torch.cuda.max_memory_allocated() - before
             self.torch.cuda.empty_cache()
             return {"peak": peak}
-        network(*self.inputs([2, 4, 4], False, 8))  # what the first call of all sets up
-        start_peak_anew()
+        network(*self.inputs([2, 4, 4], False, 8))  # one-time initialisation
+        reset_peak()
         before = resident("VmRSS")
         network(*arguments)
         return {"peak": resident("VmHWM") - before}
 
     def parts(self, size: list[int], text: int) -> dict[str, Any]:
-        """Seconds of what depends on the text alone, and of embedding the times; of the limit's worker only."""
+        """Seconds of the parts that depend on the text alone, and of the time embedding; lower bound only."""
         _, timestep, context = self.inputs(size, False, text)
         measured = {"text": lambda: self.network.text_keys(context), "time": lambda: self.network.time(timestep)}
         return {name: statistics.median(self.seconds(part) for _ in range(5)) for name, part in measured.items()}
 
     def sampler(self, size: list[int]) -> dict[str, Any]:
-        """Seconds that the sampler itself takes for a step, with the network left out."""
+        """Seconds per step of the sampler itself, without the network."""
         from pusa_core import euler_sample, flow_sigmas, sigma_table
 
         latents = self.inputs(size, False, 1)[0].float()
@@ -115,7 +116,7 @@ class Worker:
         return {"seconds": statistics.median(runs) / SAMPLER_STEPS}
 
     def cached(self, size: list[int], text: int) -> dict[str, Any]:
-        """A step in full against one that takes the keys and values of 41 of 81 given frames from the cache."""
+        """Time of a step with cached keys and values of 41 of 81 frames, relative to a full step."""
         from pusa_core.model.kv_cache import FrozenFrames, KVCache
 
         arguments = self.inputs(size, False, text)
@@ -127,13 +128,13 @@ class Worker:
         return {"ratio": statistics.median(part / full for full, part in pairs), "frames": given}
 
     def peak(self) -> dict[str, Any]:
-        """Floating-point operations per second of one large matrix product."""
+        """FLOPs per second of a large matmul."""
         a, b = (self.torch.randn(MATMUL, MATMUL, device=self.device, dtype=self.dtype) for _ in range(2))
         a @ b
         return {"flops": 2 * MATMUL**3 / statistics.median(self.seconds(lambda: a @ b) for _ in range(10))}
 
     def backends(self, size: list[int]) -> dict[str, Any]:
-        """Seconds of the attention among all tokens with each of PyTorch's backends that runs here."""
+        """Seconds of attention over all tokens with each available PyTorch backend."""
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         tokens = size[0] * size[1] * size[2] // 4
@@ -150,30 +151,30 @@ class Worker:
             try:
                 with sdpa_kernel(getattr(SDPBackend, name)):
                     found[name.lower()] = timed()
-            except (RuntimeError, AttributeError):  # not in this build, or not for this shape
+            except (RuntimeError, AttributeError):  # not in this build, or unsupported shape
                 continue
         return found
 
 
 def main() -> None:
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print where only answers may go
+    answers, sys.stdout = sys.stdout, sys.stderr  # stdout is for replies only; libraries may print
     variant, spec = sys.argv[1], json.loads(sys.argv[2])
     if variant != "comfyui":
         sys.path.insert(0, str(PACK))
     else:
         sys.path[:0] = [str(Path.cwd())]
-        sys.path.append(str(PACK))  # last, for both have a module called nodes
+        sys.path.append(str(PACK))  # last, because both have a module called nodes
         from comfy.cli_args import args
 
-        args.cpu = spec["device"] == "cpu"  # before anything else of ComfyUI is imported
-        args.use_pytorch_cross_attention = True  # as everywhere else here; ComfyUI's own choice on a GPU
+        args.cpu = spec["device"] == "cpu"  # before any other import from ComfyUI
+        args.use_pytorch_cross_attention = True  # as in all variants, and ComfyUI's default on a GPU
     worker = Worker(variant, spec)
     with worker.torch.inference_mode():
         for line in sys.stdin:
             command = json.loads(line)
             try:
                 answer = getattr(worker, command.pop("op"))(**command)
-            except Exception as error:  # what one network cannot do must not end the others' measurement
+            except Exception as error:  # a failure of one network must not stop the measurement
                 answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
