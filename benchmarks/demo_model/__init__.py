@@ -1,1 +1,1 @@
-"""What the demo model does, measured."""
+"""Measurements of the demo model."""

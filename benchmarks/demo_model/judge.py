@@ -1,4 +1,4 @@
-"""Plain image measurements of a clip: where the object is, what it is, and what is behind it."""
+"""Image measurements of a clip: position, shape and colour of the object, and the background."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from PIL import Image, ImageFilter
 from demo.clips import COLORS, DIRECTIONS, FRAMES, SIZE, Scene
 
 OBJECT_CHROMA = 0.4  # max minus min of RGB; backgrounds stay below 0.17, objects are above 0.66
-MIN_AREA = 20  # pixels; less is no object
-FULL_SQUARE = 0.75  # share of its bounding box that the object covers: a diamond 0.5, a square 1
-LOST = SIZE / 2  # position error of a frame without an object, pixels
+MIN_AREA = 20  # pixels; anything smaller is not an object
+FULL_SQUARE = 0.75  # threshold for the covered fraction of the bounding box: 0.5 for a diamond, 1 for a square
+LOST = SIZE / 2  # position error assigned to a frame without an object, pixels
 
 
 @dataclass(frozen=True)
 class Seen:
-    """Measurements of a clip of T frames; NaN where a frame shows no object."""
+    """Measurements of a clip of T frames; NaN for frames without an object."""
 
     centers: np.ndarray  # [T, 2] x, y
     areas: np.ndarray  # [T]
@@ -25,7 +25,7 @@ class Seen:
 
     @property
     def velocity(self) -> np.ndarray:
-        """Least-squares velocity (x, y), pixels per frame; NaN when the object is seen in fewer than two frames."""
+        """Least-squares velocity (x, y), pixels per frame; NaN if fewer than two frames show the object."""
         times = np.flatnonzero(~np.isnan(self.areas))
         if len(times) < 2:
             return np.full(2, np.nan)
@@ -60,15 +60,15 @@ def look(video: np.ndarray) -> Seen:
 
 @dataclass(frozen=True)
 class Errors:
-    """How far an image-to-video result is from the one right answer.
+    """Errors of an image-to-video result with respect to the ground truth.
 
-    Frame 0, the given one, counts only in the motion: an object that jumps away from where it was given moves wrongly.
+    Frame 0, the given one, only counts for the motion, which includes a jump of the object after it.
     """
 
     background: float  # mean absolute difference, 0..1, away from the object
     position: float  # pixels
     size: float  # relative error of the area
-    motion: float  # of the movement from one latent frame to the next, pixels per frame
+    motion: float  # error of the motion between consecutive latent frames, pixels per frame
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def _grown(mask: np.ndarray) -> np.ndarray:
 
 
 def compare(video: np.ndarray, scene: Scene) -> Errors:
-    """Compare ``[81, H, W, 3]`` with the scene whose first frame was given."""
+    """Compare ``[81, H, W, 3]`` with the scene from which its first frame was given."""
     seen, truth = look(video), look(scene.render())
     background = []
     for index in range(1, FRAMES):

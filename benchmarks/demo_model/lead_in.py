@@ -1,7 +1,7 @@
-"""Measure how a keyframe at the end of a video should be encoded, and write ``LEAD_IN.md``.
+"""Measures how to encode a keyframe at the end of a video, and writes ``LEAD_IN.md``.
 
-``python -m benchmarks.demo_model.lead_in``: about three minutes on two CPU cores. The truth is the latents of the whole
-clip, which a user who has only its two ends cannot make.
+``python -m benchmarks.demo_model.lead_in`` takes about three minutes on two CPU cores. The ground truth is the latents
+of the whole clip, which are not available to a user who has only its two ends.
 """
 
 import logging
@@ -26,7 +26,7 @@ REPORT = Path(__file__).with_name("LEAD_IN.md")
 
 
 def encodings(vae: WanVae, video: Tensor, length: int) -> dict[str, Tensor]:
-    """The last ``length`` frames of ``video [81, H, W, 3]``, encoded in every way: latents ``[1, 16, T, h, w]``."""
+    """Latents ``[1, 16, T, h, w]`` of the last ``length`` frames of ``video [81, H, W, 3]``, by encoding method."""
     clip, latents = video[-length:], -(-length // 4)
     ways = {"last frame alone": vae.encode(clip[-1:])}
     if length > 1:
@@ -36,12 +36,12 @@ def encodings(vae: WanVae, video: Tensor, length: int) -> dict[str, Tensor]:
         ways[f"first frame repeated, {frames}"] = vae.encode(padded)[:, :, drop:]
     if length % 4 == 0:
         for frames in LEAD_INS:
-            ways[f"real frames before, {frames}"] = vae.encode(video[-length - frames :])[:, :, -latents:]
+            ways[f"preceding frames, {frames}"] = vae.encode(video[-length - frames :])[:, :, -latents:]
     return ways
 
 
 def measure(clips: int) -> dict[int, dict[str, list[float]]]:
-    """For each length and way, each clip's root mean square error in normalised latents."""
+    """RMSE of each clip in normalised latents, by length and encoding method."""
     vae = WanVae(VAE)
     errors: dict[int, dict[str, list[float]]] = {length: {} for length in LENGTHS}
     for seed in range(clips):
@@ -58,7 +58,7 @@ def measure(clips: int) -> dict[int, dict[str, list[float]]]:
 def table(errors: dict[int, dict[str, list[float]]]) -> list[str]:
     ways = list(dict.fromkeys(way for column in errors.values() for way in column))
     header = [f"{length} frame{'s' if length > 1 else ''}" for length in LENGTHS]
-    lines = [f"| encoded | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
+    lines = [f"| encoding | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
     for way in ways:
         cells = []
         for length in LENGTHS:
@@ -76,25 +76,25 @@ def report(errors: dict[int, dict[str, list[float]]], clips: int, seconds: float
         log.warning("LEAD_IN_FRAMES is %d, which is not the shortest within one percent: %s", LEAD_IN_FRAMES, sums)
     return "\n".join(
         [
-            "# How to encode the end of a video, measured",
+            "# Encoding keyframes at the end of a video",
             "",
             f"Written by `python -m benchmarks.demo_model.lead_in --clips {clips}` in {seconds / 60:.0f} minutes "
             f"({machine()}); the demo VAE, {clips} held-out clips of {FRAMES} "
             f"frames (scene seeds 0 to {clips - 1}).",
             "",
-            "Root mean square error of the end's latents against those of the whole clip, in units of the normalised "
-            "latents (standard deviation 1); mean and standard error over the clips. Columns: how many pixel frames "
-            "are given at the end. The number after a way is the length of its lead-in in pixel frames.",
+            "RMSE of the end's latents with respect to those of the whole clip, in units of the normalised latents "
+            "(standard deviation 1); mean and standard error over the clips. Columns: number of pixel frames given at "
+            "the end. The number after a method is the length of its lead-in in pixel frames.",
             "",
             *table(errors),
             "",
-            f"Sum over the columns, of the repeated frames: {sums}. The default, `LEAD_IN_FRAMES` of "
+            f"Sum over the columns, for repeated frames: {sums}. The default, `LEAD_IN_FRAMES` of "
             f"`pusa_core.sampling.keyframes`, is {LEAD_IN_FRAMES}: the shortest within one percent of the best.",
             "",
-            "`last frame alone` is what encoding an image by itself gives: a latent of the kind that starts a video. "
-            "`clip alone` gives its first frame such a latent too, and the VAE drops its last three frames. Real "
-            "frames before the clip are better still where a user has them: give the longer clip, and open its first "
-            "latent frames again (level 1) with Frame Conditioning Mask.",
+            "`last frame alone` encodes an image by itself, which gives the kind of latent that starts a video. `clip "
+            "alone` gives its first frame such a latent too, and the VAE drops its last three frames. The frames that "
+            "actually precede the clip work better still, if available: give the longer clip, and set its first latent "
+            "frames back to level 1 with Frame Conditioning Mask.",
             "",
         ]
     )

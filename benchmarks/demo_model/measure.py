@@ -1,7 +1,7 @@
-"""Measure the demo model on held-out clips and write ``RESULTS.md`` with its pictures.
+"""Measures the demo model on held-out clips and writes ``RESULTS.md`` with its figures.
 
-``python -m benchmarks.demo_model.measure``: about a quarter of an hour on two CPU cores. Every number of the file comes
-from here.
+``python -m benchmarks.demo_model.measure`` takes about a quarter of an hour on two CPU cores and produces every number
+in that file.
 """
 
 import json
@@ -37,7 +37,7 @@ STRENGTHS = (1.0, 1.4)
 
 
 def load_demo(strength: float) -> WanModel:
-    """The demo model with its LoRA at ``strength``."""
+    """Load the demo model with its LoRA at ``strength``."""
     return load_model("demo", [("demo", strength)] if strength else (), device=DEVICE, dtype=torch.float32)
 
 
@@ -50,7 +50,7 @@ def sample(
     steps: int = STEPS,
     seed: int = 0,
 ) -> Tensor:
-    """Latents ``[N, 16, 21, 8, 8]`` for the captions, with first frames ``[N, 16, 1, 8, 8]`` given or not."""
+    """Sample latents ``[N, 16, 21, 8, 8]`` for the captions, optionally with given ``first [N, 16, 1, 8, 8]``."""
     parts = []
     for start in range(0, len(scenes), BATCH):
         chosen = scenes[start : start + BATCH]
@@ -73,7 +73,7 @@ def _with_replaced_first(
 def sample_by_replacement(
     model: WanModel, scenes: list[Scene], first: Tensor, *, steps: int = STEPS, seed: int = 0
 ) -> Tensor:
-    """Image-to-video as a scalar-timestep model must do it: before each step, frame 0 is the given one, re-noised."""
+    """Image-to-video with a scalar timestep: before each step, frame 0 is replaced by the re-noised given frame."""
     parts = []
     sigmas = flow_sigmas(steps)
     for start in range(0, len(scenes), BATCH):
@@ -99,7 +99,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def text_scores(videos: list[np.ndarray], scenes: list[Scene]) -> dict[str, float]:
-    """Share of clips whose colour, shape and direction are as captioned."""
+    """Fraction of clips whose colour, shape and direction match the caption."""
     seen = [look(video) for video in videos]
     return {
         name: float(np.mean([getattr(s, name) == getattr(scene, name) for s, scene in zip(seen, scenes, strict=True)]))
@@ -115,13 +115,13 @@ def image_scores(videos: list[np.ndarray], scenes: list[Scene]) -> dict[str, tup
 
 
 def captioned_size_error(scenes: list[Scene]) -> float:
-    """Mean relative error of the area, guessed from the captions alone: the middle of the radii that they allow."""
+    """Mean relative area error of a guess from the caption alone: the mid-range of its radii."""
     guesses = [math.pi * float(np.mean(RADII[scene.size])) ** 2 for scene in scenes]
     return float(np.mean([abs(guess / scene.area - 1) for guess, scene in zip(guesses, scenes, strict=True)]))
 
 
 def picture(rows: list[np.ndarray], path: Path, scale: int = 2) -> None:
-    """Rows of clips, eight frames of each from first to last."""
+    """Save clips as rows of eight evenly spaced frames."""
     times = np.linspace(0, 80, 8).round().astype(int)
     sheet = np.concatenate([np.concatenate([row[t] for t in times], axis=1) for row in rows])
     image = Image.fromarray(to_uint8(torch.from_numpy(sheet)))
@@ -130,7 +130,7 @@ def picture(rows: list[np.ndarray], path: Path, scale: int = 2) -> None:
 
 
 def title_picture(videos: list[np.ndarray], scenes: list[Scene], path: Path, cell: int = 128) -> None:
-    """For the README: the given frame, framed, then five frames that the model made of it, under the prompt."""
+    """The README's figure: the given frame with a border, five generated frames, and the prompt above them."""
     times, gap, label = (0, 16, 32, 48, 64, 80), 6, 20
     sheet = Image.new("RGB", (len(times) * (cell + gap) + gap, len(videos) * (cell + label + gap)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -147,7 +147,7 @@ def title_picture(videos: list[np.ndarray], scenes: list[Scene], path: Path, cel
 
 
 def measure(clips: int) -> dict:
-    """All figures, and the pictures beside them."""
+    """Compute all results and save the figures."""
     scenes = [draw_scene(seed) for seed in range(clips)]
     truth = [scene.render() for scene in scenes]
     latents = encode_clips(scenes)

@@ -1,7 +1,7 @@
-"""What the KV cache of given frames saves and costs: ``python -m benchmarks.demo_model.refresh``.
+"""Speed-up and error of the KV cache for given frames: ``python -m benchmarks.demo_model.refresh``.
 
-Every task of the workflows that gives frames without noise, on held-out clips, with ``given_frames_refresh`` at 1
-(every step), 2, 3, 5 and 0 (only once). Writes ``REFRESH.md``. Nothing else should run meanwhile.
+Runs every task of the workflows with noise-free given frames on held-out clips, with ``given_frames_refresh`` at 1
+(every step), 2, 3, 5 and 0 (only once). Writes ``REFRESH.md``. Run it on an otherwise idle machine.
 """
 
 import argparse
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 RESULTS = Path(__file__).with_name("REFRESH.md")
 REFRESH = (1, 2, 3, 5, 0)
 STRENGTH = DEMO_LORA_STRENGTH
-GOAL = 1.7  # times faster, for 41 frames continued
+GOAL = 1.7  # speed-up for extension from 41 frames
 
 
 @dataclass
 class Measured:
-    """Of one task at one setting, over the clips."""
+    """Results of one task at one setting, per clip."""
 
     seconds: list[float] = field(default_factory=list)
     picture: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -54,7 +54,7 @@ def sample(model: WanModel, given: Given, context: Tensor, refresh: int) -> tupl
 
 
 def measure_task(model: WanModel, vae: WanVae, task: Workflow, scenes: list[Scene], rounds: int) -> dict[int, Measured]:
-    """Clips are sampled together. The settings take turns; errors are of all generated frames."""
+    """All clips form one batch. Settings are interleaved; errors are over all generated frames."""
     each = [give(vae, task, scene, False) for scene in scenes]
     given = replace(each[0], latents=torch.cat([one.latents for one in each]))
     context = torch.cat([encode_text(scene.caption) for scene in scenes])
@@ -80,7 +80,7 @@ def cell(values: np.ndarray) -> str:
 
 
 def faster(results: dict[int, Measured], refresh: int) -> float:
-    """How many times faster than at every step, in the median round."""
+    """Speed-up over refresh 1, in the median round."""
     pairs = zip(results[1].seconds, results[refresh].seconds, strict=True)
     return statistics.median(every / own for every, own in pairs)
 
@@ -88,7 +88,7 @@ def faster(results: dict[int, Measured], refresh: int) -> float:
 def rows(name: str, given: int, results: dict[int, Measured]) -> list[str]:
     lines = []
     for refresh, result in results.items():
-        # clip by clip, for the clips differ more than the settings do
+        # paired by clip, because clips differ more than settings do
         change = result.picture - results[1].picture
         lines.append(
             f"| {name} ({given} of 21) | {refresh or 'once'} | {faster(results, refresh):.2f} | "
@@ -98,13 +98,13 @@ def rows(name: str, given: int, results: dict[int, Measured]) -> list[str]:
 
 
 def no_loss(result: Measured, exact: Measured) -> bool:
-    """Whether the picture's error is not measurably above that at every step: by two standard errors, clip by clip."""
+    """Whether the image error exceeds that at refresh 1 by at most two standard errors, paired by clip."""
     change = result.picture - exact.picture
     return float(change.mean()) <= 2 * float(change.std(ddof=1)) / len(change) ** 0.5
 
 
 def recommendation(everything: dict[str, dict[int, Measured]]) -> list[str]:
-    """The setting that saves most among those without measurable loss in any task, and what an extension gains."""
+    """The fastest setting without measurable loss in any task, and the speed-up for an extension."""
     safe = [k for k in REFRESH if all(no_loss(results[k], results[1]) for results in everything.values())]
     extension = everything["extension_41"]
     best = max(safe, key=lambda k: faster(extension, k))
@@ -112,8 +112,8 @@ def recommendation(everything: dict[str, dict[int, Measured]]) -> list[str]:
     fastest = max(lossless, key=lambda k: faster(extension, k))
     reached = "reached" if faster(extension, fastest) >= GOAL else "NOT reached"
     return [
-        f"Without measurable loss in any task (two standard errors, clip by clip): {', '.join(map(name_of, safe))}. "
-        f"**Recommended: {name_of(best)}.** For 41 frames continued, {name_of(fastest)} is "
+        f"No measurable loss in any task (two standard errors, paired by clip): {', '.join(map(name_of, safe))}. "
+        f"**Recommended: {name_of(best)}.** For extension from 41 frames, {name_of(fastest)} is "
         f"{faster(extension, fastest):.2f} times faster without measurable loss; the goal of {GOAL} is {reached}.",
     ]
 
@@ -125,19 +125,19 @@ def name_of(refresh: int) -> str:
 def report(everything: dict[str, dict[int, Measured]], given: dict[str, int], clips: int, rounds: int) -> str:
     return "\n".join(
         [
-            "# Given frames that are not computed at every step",
+            "# The KV cache for given frames: speed-up and error",
             "",
             f"Written by `python -m benchmarks.demo_model.refresh --clips {clips} --rounds {rounds}` ({machine()}); "
-            f"the demo model with its LoRA at {STRENGTH:g}, {clips} held-out clips sampled together, {SETTINGS.steps} "
+            f"the demo model with its LoRA at {STRENGTH:g}, a batch of {clips} held-out clips, {SETTINGS.steps} "
             f"steps, cfg {SETTINGS.cfg:g}.",
             "",
-            "*Faster*: of the whole sampling, in the median of rounds in which the settings took turns. *Error*: mean "
-            "absolute error of the generated frames against the one right answer (0..1); *more error*: the same less "
-            "that at every step, clip by clip; *object*: distance of the object from where it should be (pixels of "
-            "64); *different*: mean absolute difference of the video to that at every step. Mean and standard error "
-            "over the clips.",
+            "*Refresh*: given frames are computed every n-th step. *Speed-up*: of the whole sampling, median over "
+            "interleaved rounds. *Error*: mean absolute error of the generated frames with respect to the ground truth "
+            "(0..1); *added error*: its increase over refresh 1, paired by clip; *position*: position error of the "
+            "object (pixels of 64); *difference*: mean absolute difference from the video at refresh 1. Mean and "
+            "standard error over the clips.",
             "",
-            "| task (latent frames given) | computed every | times faster | error | more error | object | different |",
+            "| task (given latent frames) | refresh | speed-up | error | added error | position | difference |",
             "|---|---|---|---|---|---|---|",
             *(line for name, results in everything.items() for line in rows(name, given[name], results)),
             "",

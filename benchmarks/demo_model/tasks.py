@@ -1,7 +1,7 @@
-"""Measure every task of the workflows on held-out clips and write ``TASKS.md`` with its contact sheet.
+"""Measures every task of the workflows on held-out clips and writes ``TASKS.md`` with its contact sheet.
 
-``python -m benchmarks.demo_model.tasks``: about ten minutes on two CPU cores. Caption and given frames together
-determine the clip, so every result is compared with the one right answer.
+``python -m benchmarks.demo_model.tasks`` takes about ten minutes on two CPU cores. Caption and given frames together
+determine the clip, so every result is compared with the ground truth.
 """
 
 import logging
@@ -29,14 +29,14 @@ from tools.workflows.tasks import TASKS, Workflow
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
-FIRST_SCENE = 1000  # demo/measure.py takes those from 0, training those from 10000
+FIRST_SCENE = 1000  # measure.py uses scenes from 0, training uses scenes from 10000
 MODELS = {"base": 0.0, "LoRA": DEMO_LORA_STRENGTH}
 ALONE = "start_end, last frame encoded alone"
 SETTINGS = Settings(width=64, height=64)
 
 
 def give(vae: WanVae, task: Workflow, scene: Scene, end_alone: bool) -> Given:
-    """The task's frames of a scene, placed and at their noise levels, as the workflow's nodes do it."""
+    """Encode and place the task's given frames of a scene at their noise levels, like the nodes of the workflow."""
     keyframes = [
         Keyframe(torch.from_numpy(scene.render(range(given.first, given.first + given.length))), given.position)
         for given in task.given
@@ -54,7 +54,7 @@ def sample(model: WanModel, given: list[Given], scenes: list[Scene]) -> list[np.
 
 
 def places(levels: Tensor) -> tuple[list[int], list[int]]:
-    """The generated latent frames beside a given one, and those farthest from all given ones."""
+    """The generated latent frames adjacent to a given one, and those farthest from any given one."""
     given = [frame for frame, level in enumerate(levels.tolist()) if level < 1]
     distance = {f: min(abs(f - g) for g in given) for f in range(len(levels)) if f not in given}
     farthest = max(distance.values())
@@ -62,14 +62,14 @@ def places(levels: Tensor) -> tuple[list[int], list[int]]:
 
 
 def errors(video: np.ndarray, scene: Scene, frames: list[int]) -> tuple[float, float]:
-    """Of the pixel frames of some latent frames: mean absolute error (0..1), distance of the object (pixels)."""
+    """Mean absolute error (0..1) and position error of the object (pixels) in some latent frames."""
     times = [pixel for frame in frames for pixel in pixel_frames_of(frame)]
     distance = np.linalg.norm(look(video[times]).centers - scene.positions(times), axis=1)
     return float(np.abs(video[times] - scene.render(times)).mean()), float(np.nan_to_num(distance, nan=LOST).mean())
 
 
 def measure(clips: int) -> tuple[dict[tuple[str, str], np.ndarray], list[np.ndarray]]:
-    """For each task and model ``[clips, 4]``: errors beside the given frames and in the middle; rows for a picture."""
+    """Errors ``[clips, 4]`` by task and model, adjacent to given frames and far from them; clips for the figure."""
     vae, scenes = WanVae(VAE, DEVICE), [draw_scene(FIRST_SCENE + index) for index in range(clips)]
     rows = {task.name: (task, False) for task in TASKS if task.given}
     rows[ALONE] = (rows["start_end"][0], True)
@@ -103,23 +103,23 @@ def report(results: dict[tuple[str, str], np.ndarray], clips: int, seconds: floa
     tasks = ", ".join(name for name in names if name != ALONE)
     return "\n".join(
         [
-            "# Every task on the demo model, measured",
+            "# All tasks on the demo model, measured",
             "",
             f"Written by `python -m benchmarks.demo_model.tasks --clips {clips}` in {seconds / 60:.0f} minutes "
             f"({machine()}); {clips} held-out clips (scene seeds from {FIRST_SCENE}), {SETTINGS.steps} steps, "
             f"cfg {SETTINGS.cfg:g}, shift 5. Frames and noise levels are those of the workflows.",
             "",
-            "Errors of generated frames against the one right answer: mean absolute error of the picture (0..1), "
-            "distance of the object (pixels of 64); mean and standard error over the clips. *Beside*: the latent "
-            "frames next to a given one; *middle*: those farthest from all given ones.",
+            "Errors of generated frames with respect to the ground truth: mean absolute error of the image (0..1) and "
+            "position error of the object (pixels of 64); mean and standard error over the clips. *Adjacent*: latent "
+            "frames next to a given one; *far*: those farthest from any given one.",
             "",
-            "| task | model | picture, beside | object, beside | picture, middle | object, middle |",
+            "| task | model | image, adjacent | position, adjacent | image, far | position, far |",
             "|---|---|---|---|---|---|",
             *table,
             "",
             "![one clip](pictures/tasks.png)",
             "",
-            f"One clip: the truth, then with the LoRA: {tasks}.",
+            f"One clip. Top row: ground truth; then, with the LoRA: {tasks}.",
             "",
         ]
     )
