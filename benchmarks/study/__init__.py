@@ -1,1 +1,1 @@
-"""The paper's tables at the scale of the demo model: ``python -m benchmarks.study``, see ``__main__``."""
+"""The paper's tables at the scale of the demo model: ``python -m benchmarks.study`` (see ``__main__``)."""

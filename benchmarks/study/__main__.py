@@ -1,8 +1,8 @@
 """The paper's tables at the scale of the demo model: ``python -m benchmarks.study``.
 
-Writes ``docs/study.md`` and the pictures in ``docs/study``. Two hours on one CPU core; ``--jobs 2`` uses two. Results
-are kept in ``benchmarks/.cache``: an interrupted study goes on where it was, and a finished one is written anew in
-seconds. Needs matplotlib, the ``study`` extra. ``--smoke`` runs all of it with tiny numbers, into
+Writes ``docs/study.md`` and the figures in ``docs/study``. Takes two hours on one CPU core; ``--jobs 2`` uses two.
+Results are cached in ``benchmarks/.cache``: an interrupted study resumes, and the report of a finished one is
+regenerated in seconds. Needs matplotlib (the ``study`` extra). ``--smoke`` runs everything at a tiny size, into
 ``output/study-smoke``.
 """
 
@@ -26,9 +26,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("pusa_core").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="tiny numbers, to see that everything runs")
-    parser.add_argument("--threads", type=int, help="threads for PyTorch (default: as PyTorch chooses)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that compute side by side")
+    parser.add_argument("--smoke", action="store_true", help="tiny size, to test that everything runs")
+    parser.add_argument("--threads", type=int, help="PyTorch threads (default: PyTorch's own)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of parallel processes")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""The parts of a study computed in several processes at once, before the report asks for them."""
+"""Computes the results of a study in parallel processes, before the report needs them."""
 
 import logging
 import multiprocessing
@@ -22,11 +22,11 @@ Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def compute_ahead(bench: Bench, jobs: int) -> None:
-    """Put everything that takes time into the store: what others need first, then all else side by side."""
+    """Compute all expensive results into the store: dependencies first, then the rest in parallel."""
     plan = bench.plan
     cells = list(dict.fromkeys(cell for each in experiments(plan) for cell in each.cells.values()))
     loras = (cell.lora for cell in cells if isinstance(cell.lora, Training))
-    # one training gives all lengths of the common options
+    # a single run provides all step counts of the common options
     common = Training(plan.usual_training)
     trainings = dict.fromkeys(common if lora == Training(lora.steps) else lora for lora in loras)
     clips(bench.store, plan.training_clips)

@@ -1,4 +1,4 @@
-"""Clips of a cell, made and measured, one seed after the other."""
+"""Generates and measures the clips of a cell, seed by seed."""
 
 import logging
 from dataclasses import dataclass
@@ -19,17 +19,16 @@ from pusa_core.weights.demo_files import LORA
 
 log = logging.getLogger(__name__)
 
-FIRST_SCENE = 2000  # held out: other measurements take those below, trainings those from 10000
+FIRST_SCENE = 2000  # held out: other measurements use scenes below, training uses scenes from 10000
 SEED_STEP = 1000
 SHOWN_CLIPS, SHOWN_FRAMES = 3, tuple(np.linspace(0, 80, 8).round().astype(int))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a measure changes from one cell to another, clip by clip, and the error of that.
+    """The change of a measure between two cells, paired by clip, and its error.
 
-    ``error`` is the larger of the spread over seeds and the standard error over clips: other noise, or other clips,
-    would have given another number.
+    ``error`` is the larger of the standard deviation over seeds and the standard error over clips.
     """
 
     gap: float
@@ -37,7 +36,7 @@ class Difference:
 
     @classmethod
     def of(cls, before: np.ndarray, after: np.ndarray) -> "Difference":
-        """Measurements ``[seeds, clips]``; NaN where one could not be taken."""
+        """From measurements ``[seeds, clips]``; NaN where undefined."""
         change = after - before
         by_clip, by_seed = np.nanmean(change, 0), np.nanmean(change, 1)
         errors = [by_clip.std(ddof=1) / len(by_clip) ** 0.5 if len(by_clip) > 1 else 0.0]
@@ -46,20 +45,20 @@ class Difference:
 
     @property
     def direction(self) -> str:
-        """ "lower" or "higher" when the gap is more than twice its error, otherwise ""."""
+        """ "lower" or "higher" if the gap is more than twice its error, otherwise ""."""
         return "" if abs(self.gap) <= 2 * self.error else "lower" if self.gap < 0 else "higher"
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over clips, then mean and standard deviation over the seeds of the noise."""
+    """Mean over clips, then mean and standard deviation over noise seeds."""
 
     mean: float
     deviation: float
 
     @classmethod
     def of(cls, by_seed: np.ndarray) -> "Spread":
-        """``by_seed [seeds]``."""
+        """From ``by_seed [seeds]``."""
         return cls(float(by_seed.mean()), float(by_seed.std(ddof=1)) if len(by_seed) > 1 else 0.0)
 
     def __str__(self) -> str:
@@ -68,7 +67,7 @@ class Spread:
 
 
 class Bench:
-    """The clips that all cells share, and what was measured on those they made."""
+    """The scenes shared by all cells, and the measurements of each cell."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self.store = store
@@ -91,7 +90,7 @@ class Bench:
         return model
 
     def arrays(self, cell: Cell, number: int) -> Arrays:
-        """What was measured and is shown of the clips of a cell, with the noise of one seed."""
+        """Measurements and shown frames of the clips of a cell, for one noise seed."""
 
         def compute() -> Arrays:
             log.info("seed %d of %s", number, cell)
@@ -110,7 +109,7 @@ class Bench:
         return self.store.get(compute, "cell", cell, number, self.plan.clips, self.plan.training_clips)
 
     def spread(self, cell: Cell, name: str) -> Spread:
-        """One of the :data:`MEASURES` of a cell; clips in which it cannot be taken do not count."""
+        """One of the :data:`MEASURES` of a cell; clips where it is undefined are ignored."""
         return Spread.of(np.nanmean(self._values(cell, name), 1))
 
     def difference(self, before: Cell, after: Cell, name: str) -> Difference:
@@ -122,12 +121,12 @@ class Bench:
         return np.stack([self.arrays(cell, number)["measured"][:, column] for number in range(self.plan.seeds)])
 
     def shown(self, cell: Cell) -> np.ndarray:
-        """Frames ``[clips, 8, 64, 64, 3]``, bytes, of the first seed's first clips."""
+        """Frames ``[clips, 8, 64, 64, 3]``, uint8, of the first clips of the first seed."""
         return self.arrays(cell, 0)["shown"]
 
     @cached_property
     def truth(self) -> Arrays:
-        """The same measurements and frames of the real clips, through the VAE and back."""
+        """The same measurements and frames for the real clips, encoded and decoded by the VAE."""
 
         def compute() -> Arrays:
             videos = decode(encode_clips(self.scenes))

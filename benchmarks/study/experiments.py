@@ -1,4 +1,4 @@
-"""The comparisons of the study: what the paper says, which cells are compared, and on what."""
+"""The experiments of the study: the paper's claims, the compared cells, and the measures."""
 
 from dataclasses import dataclass, replace
 
@@ -10,9 +10,9 @@ RANKS, STRENGTHS = (4, 16, 32), (0.7, 1.0, 1.4, 1.7)
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two cells, by label, whose difference in ``measure`` a sentence of the report states.
+    """Two cells, by label, whose difference in ``measure`` is reported.
 
-    ``expected``: how ``after`` should be to ``before`` if the paper's claim holds: "lower", "higher" or "not lower".
+    ``expected``: ``after`` relative to ``before`` if the paper's claim holds: "lower", "higher" or "not lower".
     """
 
     measure: str
@@ -23,10 +23,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Cells by label, in order. ``paper``: what the paper says. ``pictured``: cells whose clips are shown.
+    """Cells by label, in order. ``paper``: the paper's claim. ``pictured``: cells whose clips are shown.
 
-    ``axis`` names what changes from cell to cell, for the figure; without it there is none. ``grid``: the label of a
-    cell is ``line, place on the axis``.
+    ``axis``: the x axis of the plot; without it there is none. ``grid``: cell labels are ``line, value on the axis``.
     """
 
     key: str
@@ -40,13 +39,13 @@ class Experiment:
     grid: bool = False
 
     def named(self, label: str) -> str:
-        """A cell in the middle of a sentence."""
+        """The name of a cell within a sentence."""
         line, _, place = label.rpartition(", ") if self.grid else ("", "", label)
         return f"rank {line}, {self.axis} {place}" if self.grid else f"{self.axis} {place}".strip()
 
 
 def experiments(plan: Plan) -> list[Experiment]:
-    """All comparisons of clips."""
+    """All experiments on generated clips."""
     usual = Training(plan.usual_training)
     demo = Cell("demo", 1.4, plan.sampling_steps)
     own = replace(demo, lora=usual)
@@ -65,8 +64,8 @@ def _follows(demo: Cell) -> Experiment:
     return Experiment(
         "follows",
         "Following a given frame",
-        "A text-to-video model becomes an image-to-video model by one timestep for each frame and a short LoRA "
-        "training; nothing else of the model or its input changes.",
+        "A text-to-video model becomes an image-to-video model with one timestep per frame and a short LoRA training; "
+        "model and input are otherwise unchanged.",
         cells,
         (*FOLLOWS, "change", "jerk"),
         tuple(Comparison(name, labels[1], labels[3], "lower") for name in FOLLOWS),
@@ -108,7 +107,7 @@ def _training(plan: Plan, own: Cell) -> list[Experiment]:
         Experiment(
             "iterations",
             "Training steps",
-            "Table 2 compares checkpoints of 150 to 1200 steps; that of 900 is the final model, 1200 are no better.",
+            "Table 2 compares checkpoints from 150 to 1200 steps; 900 steps give the final model, 1200 are no better.",
             steps,
             (*FOLLOWS, "change"),
             (Comparison("background", first, last, "lower"), Comparison("background", str(usual), last)),
@@ -116,9 +115,9 @@ def _training(plan: Plan, own: Cell) -> list[Experiment]:
         ),
         Experiment(
             "p_async",
-            "Share of samples with one timestep for each frame (p_async)",
-            "Training may mix samples whose frames share one timestep with samples whose frames have one each; the "
-            "released model was trained with the latter alone, p_async 1.",
+            "Fraction of samples with per-frame timesteps (p_async)",
+            "Training can mix samples with a shared timestep and samples with one timestep per frame; the released "
+            "model was trained with the latter only, p_async 1.",
             share,
             (*FOLLOWS, "change"),
             (Comparison("background", "0", "1", "lower"), Comparison("background", "0.5", "1")),
@@ -127,7 +126,8 @@ def _training(plan: Plan, own: Cell) -> list[Experiment]:
         Experiment(
             "shift",
             "Distribution of the training timesteps (shift)",
-            "The text draws timesteps evenly, shift 1; the public training code draws them at shift 5: more noise.",
+            "According to the text, timesteps are uniform (shift 1); the public training code uses shift 5, which "
+            "favours high noise.",
             shift,
             (*FOLLOWS, "change"),
             (Comparison("background", "1", "5"), Comparison("motion", "1", "5")),
@@ -144,7 +144,7 @@ def _sampling(plan: Plan, demo: Cell) -> list[Experiment]:
         Experiment(
             "steps",
             "Sampling steps",
-            "Table 2 compares 2, 5, 10 and 20 steps; the paper's results are made with 10.",
+            "Table 2 compares 2, 5, 10 and 20 steps; the paper's results use 10.",
             counts,
             (*FOLLOWS, "change", "jerk"),
             (
@@ -184,7 +184,7 @@ def _text(demo: Cell) -> Experiment:
     return Experiment(
         "text",
         "Text-to-video before and after",
-        "The LoRA keeps what the base can do: text-to-video works as before.",
+        "The LoRA preserves the base's abilities: text-to-video works as before.",
         cells,
         (*measures, "change", "jerk"),
         tuple(Comparison(name, "base", "LoRA, strength 1.4", "not lower") for name in measures),

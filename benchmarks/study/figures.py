@@ -1,4 +1,4 @@
-"""The study's figures: measures along an axis (matplotlib), clips and maps side by side (Pillow)."""
+"""The study's figures: line plots (matplotlib), clips and attention maps side by side (Pillow)."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from benchmarks.study.looks import MODELS, Attention
 from benchmarks.study.measures import MEASURES
 from pusa_core.analysis.pictures import draw_attention_maps
 
-matplotlib.use("Agg")  # files only; a server has no screen
+matplotlib.use("Agg")  # no display needed
 
 from matplotlib import pyplot
 
-LABEL, GAP = 16, 3  # pixels: height of a line of text, between frames
+LABEL, GAP = 16, 3  # pixels: height of a text line, gap between frames
 
 
 def lines(bench: Bench, experiment: Experiment, path: Path) -> None:
-    """A panel for each measure: mean and spread over seeds of every cell, along the axis; dashed, the real clips."""
+    """One panel per measure: mean and standard deviation over seeds along the axis; dashed: the real clips."""
     count = len(experiment.measures)
     figure, panels = pyplot.subplots(1, count, figsize=(3.2 * count, 2.8), squeeze=False, layout="constrained")
     groups: dict[str, list[tuple[str, str]]] = {}
@@ -45,7 +45,7 @@ def lines(bench: Bench, experiment: Experiment, path: Path) -> None:
 
 
 def clips(bench: Bench, experiment: Experiment, path: Path) -> None:
-    """Frames of the first clips: the real one, then each pictured cell."""
+    """Frames of the first clips: real clip, then each pictured cell."""
     named = [("the real clip", bench.truth["shown"])]
     named += [(label, bench.shown(experiment.cells[label])) for label in experiment.pictured]
     given = experiment.cells[experiment.pictured[0]].noise_level is not None
@@ -70,7 +70,7 @@ def clips(bench: Bench, experiment: Experiment, path: Path) -> None:
 
 
 def maps(by_model: dict[str, Attention], averaged: Attention, path: Path) -> None:
-    """The last block's maps of both models and, for the second, those of the averaged queries and keys."""
+    """The last block's maps of both models and, for the second, the maps from averaged queries and keys."""
     chosen = {label: each.last_block() for label, each in by_model.items()}
     chosen[f"{list(MODELS)[-1]}, averaged first"] = averaged.last_block()
     top = max(float(each.maps.max()) for each in chosen.values())
@@ -82,5 +82,5 @@ def maps(by_model: dict[str, Attention], averaged: Attention, path: Path) -> Non
 
 
 def explained(names: tuple[str, ...]) -> str:
-    """What the measures mean, in a sentence."""
+    """The definitions of the measures, in one sentence."""
     return "; ".join(f"*{name}*: {MEASURES[name]}" for name in names) + "."

@@ -1,4 +1,4 @@
-"""The study's looks inside: attention between frames before and after the LoRA, and where the LoRA changed weights."""
+"""The study's analysis of the model: frame-to-frame attention with and without the LoRA, and weight changes."""
 
 from dataclasses import dataclass
 
@@ -14,21 +14,21 @@ from pusa_core.media.demo_text import encode_text
 from pusa_core.sampling.pipeline import Settings, generate_latents
 from pusa_core.weights.demo_files import DIT, LORA
 
-STRENGTH = 1.4  # of the LoRA, the paper's
+STRENGTH = 1.4  # of the LoRA, as in the paper
 MEASURES: dict[str, FrameAttention] = {"exact": frame_attention, "averaged first": pooled_frame_attention}
 MODELS = {"base": None, "LoRA 1.4": "demo"}
 
 
 @dataclass(frozen=True)
 class Attention:
-    """Maps of every clip ``[clips, steps, blocks, F, F]`` of the named steps and all blocks."""
+    """Maps ``[clips, steps, blocks, F, F]`` of the given steps and all blocks."""
 
     clips: np.ndarray
     steps: tuple[int, ...]
 
     @property
     def to_first(self) -> np.ndarray:
-        """``[clips, steps, blocks]``: the share that frames 1 and later pay to frame 0, the given one."""
+        """``[clips, steps, blocks]``: mean attention of frames 1 and later to frame 0, the given one."""
         return self.clips[..., 1:, 0].mean(-1)
 
     def last_block(self) -> AttentionMaps:
@@ -38,7 +38,7 @@ class Attention:
 
 
 def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
-    """Maps of a model of :data:`MODELS` while it makes videos from a given first frame."""
+    """Attention maps of a model of :data:`MODELS` during image-to-video sampling."""
     plan = bench.plan
     total = plan.sampling_steps
     steps = tuple(sorted({0, total // 3, 2 * total // 3, total - 1}))  # 0, 3, 6, 9 of 10, as in the paper
@@ -53,9 +53,9 @@ def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
             )
             context = encode_text(bench.scenes[index].caption)
             given = Given.empty(torch.zeros(1, 16, 21, 8, 8), 21).place(bench.first[index : index + 1], 0)
-            heard = RecordedModel(model, recorder, context)
+            recorded = RecordedModel(model, recorder, context)
             settings = Settings(64, 64, steps=total, seed=index)
-            generate_latents(heard, given, context, encode_text(""), settings, callback=recorder.after_step)
+            generate_latents(recorded, given, context, encode_text(""), settings, callback=recorder.after_step)
             maps.append(recorder.result().maps.numpy())
         return {"maps": np.stack(maps)}
 
@@ -64,5 +64,5 @@ def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
 
 
 def drift() -> list[Change]:
-    """What the demo model's LoRA changes, at the paper's strength."""
+    """Parameter drift of the demo model's LoRA at the paper's strength."""
     return lora_drift(DIT, load_lora(LORA), STRENGTH)

@@ -1,4 +1,4 @@
-"""Plain image measurements of a clip whose first frame and caption were given."""
+"""Image measurements of a clip generated from a first frame and a caption."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from benchmarks.demo_model.judge import compare, look
 from demo.clips import Scene
 
 MEASURES = {
-    "background": "difference to the given background, away from the object (0..1)",
-    "position": "distance of the object from where it should be (pixels of 64)",
-    "motion": "error of its movement between latent frames (pixels per frame)",
-    "first": "difference of frame 0 to the given picture (0..1)",
-    "change": "difference between frames that are four apart (0..1): how much moves",
+    "background": "difference from the given background, away from the object (0..1)",
+    "position": "position error of the object (pixels of 64)",
+    "motion": "error of its motion between latent frames (pixels per frame)",
+    "first": "difference of frame 0 from the given image (0..1)",
+    "change": "difference between frames four apart (0..1): amount of motion",
     "jerk": "second difference of consecutive frames (0..1): 0 is perfectly smooth",
-    "colour": "share of clips with the captioned colour",
-    "shape": "share of clips with the captioned shape",
-    "direction": "share of clips that move in the captioned direction",
+    "colour": "fraction of clips with the captioned colour",
+    "shape": "fraction of clips with the captioned shape",
+    "direction": "fraction of clips that move in the captioned direction",
 }
-VERSION = 1  # raise it when a measurement changes, so that stored results are made anew
+VERSION = 1  # increment when a measurement changes, to invalidate stored results
 
 
 def measure(video: np.ndarray, scene: Scene) -> list[float]:

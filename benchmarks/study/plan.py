@@ -1,15 +1,15 @@
-"""What the study runs: its LoRAs, and cells of clips made with one model and one set of options."""
+"""The study's configuration: its size, its LoRAs, and its cells, each with one model and one set of options."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything; ``seeds`` are those of the noise, the clips are the same for each."""
+    """The size of a study; ``seeds``: number of noise seeds, all with the same clips."""
 
     clips: int
     seeds: int
-    training_steps: tuple[int, ...]  # of the comparison of iterations; the second to last is every other LoRA's
+    training_steps: tuple[int, ...]  # compared step counts; all other LoRAs are trained for the second to last
     training_clips: int
     sampling_steps: int
     compared_steps: tuple[int, ...]
@@ -26,7 +26,7 @@ SMOKE = Plan(2, 1, (1, 2, 3, 4), 4, 2, (1, 2, 3, 4), 1)
 
 @dataclass(frozen=True)
 class Training:
-    """A LoRA that the study trains on the demo model's base."""
+    """A LoRA trained by the study on the demo model's base."""
 
     steps: int
     rank: int = 32
@@ -36,11 +36,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Cell:
-    """Clips made with one model and one set of options.
+    """Clips generated with one model and one set of options.
 
-    ``lora``: None for the base, "demo" for the LoRA that comes with the demo model. ``noise_level`` is that of the
-    given first frame, None for text-to-video. ``replaced``: the given frame is put back before every step, and the
-    timestep is one for all frames, which is what a model can do without vectorised timesteps.
+    ``lora``: None for the base, "demo" for the LoRA included with the demo model. ``noise_level`` is that of the given
+    first frame, None for text-to-video. ``replaced``: the given frame is put back before every step and all frames
+    share one timestep, which is the only option without vectorised timesteps.
     """
 
     lora: Training | str | None

@@ -1,4 +1,4 @@
-"""``docs/study.md``: every number comes from the stored results, every sentence on what was seen from the numbers."""
+"""Generates ``docs/study.md`` from the stored results, including every sentence about them."""
 
 import re
 from dataclasses import replace
@@ -15,21 +15,22 @@ from pusa_core.analysis.drift import by_component, relative_change
 from pusa_core.analysis.pictures import draw_drift
 
 NOTES = Path(__file__).with_name("notes.md")
-HOLDS, OPPOSITE, KEPT, OPEN = "as the paper says", "the opposite", "no loss seen", "not told apart at this scale"
+HOLDS, OPPOSITE = "as in the paper", "the opposite"
+KEPT, OPEN = "no measurable loss", "no significant difference at this scale"
 
 
 def verdict(expected: str, seen: str) -> str:
-    """What the direction that was seen says of the paper's claim."""
+    """Verdict on the paper's claim, given the observed direction."""
     if expected == "not lower":
         return OPPOSITE if seen == "lower" else KEPT
     return OPEN if not seen else HOLDS if seen == expected else OPPOSITE
 
 
 def sentence(name: str, labels: tuple[str, str], spreads: tuple[Spread, Spread], seen: str) -> str:
-    """What was seen of a measure, in words."""
+    """The result for a measure, in words."""
     numbers = f"*{name}* is {spreads[0]} with {labels[0]} and {spreads[1]} with {labels[1]}"
     if not seen:
-        return f"{numbers}: not told apart."
+        return f"{numbers}: no significant difference."
     before, after = (abs(spread.mean) for spread in spreads)
     if not before or not after:
         return f"{numbers}: {seen}."
@@ -37,7 +38,7 @@ def sentence(name: str, labels: tuple[str, str], spreads: tuple[Spread, Spread],
 
 
 def notes() -> dict[str, str]:
-    """Remarks by hand: the paragraphs below ``## <key>`` of ``notes.md``."""
+    """Hand-written remarks: the paragraphs below ``## <key>`` in ``notes.md``."""
     parts = re.split(r"^## (\w+)\n", NOTES.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {key: text.strip() for key, text in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -53,14 +54,14 @@ class Report:
         self.sections: list[str] = []
 
     def add(self, key: str, title: str, paper: str, body: list[str], seen: list[str]) -> None:
-        lines = [f"## {title}", "", f"**The paper**: {paper}", "", *body, "", "**Seen here**:", ""]
+        lines = [f"## {title}", "", f"**The paper**: {paper}", "", *body, "", "**Result**:", ""]
         lines += [f"- {text}" for text in seen]
         if key in self.notes:
             lines += ["", self.notes[key]]
         self.sections.append("\n".join([*lines, ""]))
 
     def claim(self, title: str, comparison: Comparison, spreads: tuple[Spread, Spread], difference: Difference) -> str:
-        """The sentence of a comparison; and a line in the table of claims where the paper makes one."""
+        """The sentence of a comparison; adds a row to the table of claims if the paper makes one."""
         labels = comparison.before, comparison.after
         if comparison.expected:
             self.claims.append(
@@ -102,17 +103,17 @@ class Report:
             rows.append(f"| {label} | " + " | ".join(map(str, [*cells, over_clips(each.to_first)])) + " |")
         body = [f"![{title}]({self.pictures.name}/attention.png)", "", *rows, ""]
         body.append(
-            "Share of self-attention that frames 1 to 20 pay to frame 0, the given one, in the last block; mean and "
-            "standard deviation over clips, not seeds. The exact maps sum the softmax over all keys; the last row "
-            f"averages the queries and keys of a frame first: {gap(lora, averaged):.3f} off in the worst cell."
+            "Attention of frames 1 to 20 to frame 0, the given one, in the last block; mean and standard deviation "
+            "over clips, not seeds. The exact maps sum the softmax over all keys. The last row averages the queries "
+            f"and keys of a frame first, with a maximum error of {gap(lora, averaged):.3f}."
         )
         comparison = Comparison("attention to the given frame", before, after, "higher")
         spreads = over_clips(base.to_first), over_clips(lora.to_first)
         by_clip = (each.to_first.mean((1, 2))[None] for each in (base, lora))
         seen = [self.claim(title, comparison, spreads, Difference.of(*by_clip))]
         paper = (
-            "Figure 4 compares the last block's maps at steps 0, 3, 6 and 9: the attention stays the base's, and "
-            "frames attend more to the given one."
+            "Figure 4 compares the last block's maps at steps 0, 3, 6 and 9: the base's attention pattern is "
+            "preserved, and frames attend more to the given one."
         )
         self.add("attention", title, paper, body, seen)
 
@@ -130,18 +131,18 @@ class Report:
         body += [f"| {name} | {value:.2%} |" for name, value in moved]
         numbers = ", ".join(f"{group} {value:.2%}" for group, value in groups.items())
         self.claims.append(
-            f"| {title} | relative change | self-attention most | {numbers} | "
+            f"| {title} | relative change | largest in self-attention | {numbers} | "
             f"{HOLDS if first == 'self-attention' else OPPOSITE} |"
         )
         paper = (
-            "Figure 5 shows changes almost only in self-attention. A LoRA can change nothing but the layers it has "
-            "factors for, so only the order among those can be compared."
+            "Figure 5 shows changes almost exclusively in self-attention. A LoRA only changes layers for which it has "
+            "factors, so only their order can be compared."
         )
-        self.add("drift", title, paper, body, [f"{numbers}; most in {first}."])
+        self.add("drift", title, paper, body, [f"{numbers}; largest in {first}."])
 
 
 def over_clips(values: np.ndarray) -> Spread:
-    """Mean and spread over the first axis."""
+    """Mean and standard deviation over the first axis."""
     return Spread.of(values.reshape(len(values), -1).mean(1))
 
 
@@ -159,7 +160,7 @@ def table(bench: Bench, experiment: Experiment) -> list[str]:
 
 
 def write(bench: Bench, out: Path, command: str) -> None:
-    """Compute what is not stored, then write ``out`` and its pictures in a folder beside it."""
+    """Compute missing results, then write ``out`` and the figures, which go into a folder next to it."""
     pictures = out.with_suffix("")
     pictures.mkdir(parents=True, exist_ok=True)
     report = Report(bench, pictures)
@@ -176,19 +177,19 @@ def _head(bench: Bench, command: str) -> list[str]:
         "# The paper's tables, on the demo model",
         "",
         f"Written by `{command}` ({machine()}); {bench.store.seconds / 60:.0f} minutes of computing. Clips: scenes "
-        f"{FIRST_SCENE} to {FIRST_SCENE + plan.clips - 1}, held out from training; {plan.seeds} seeds of the noise "
-        f"each. Numbers are the mean over clips, then mean ± standard deviation over seeds. Where not said otherwise: "
-        f"the first frame is given, {plan.sampling_steps} sampling steps, cfg 3, shift 5, and the LoRA that comes with "
-        f"the demo model at strength 1.4. LoRAs that the study trains itself (rank and strength, training steps, "
-        f"p_async, shift) have rank 32 and {plan.usual_training} steps of 16 clips where not said otherwise.",
+        f"{FIRST_SCENE} to {FIRST_SCENE + plan.clips - 1}, held out from training; noise seeds per clip: "
+        f"{plan.seeds}. Values are means over clips, given as mean ± standard deviation over seeds. Unless stated "
+        f"otherwise, the first frame is given, with {plan.sampling_steps} sampling steps, cfg 3, shift 5, and the LoRA "
+        f"included with the demo model at strength 1.4. LoRAs trained by the study itself (rank and strength, training "
+        f"steps, p_async, shift) have rank 32 and {plan.usual_training} steps of 16 clips unless stated otherwise.",
         "",
-        "The demo model has 8 million parameters and knows one kind of clip (see [demo](../demo/README.md)), the "
-        "paper's 14 billion. What holds here need not hold there, nor the other way round. Two values are told apart "
-        "when their difference, taken clip by clip, is more than twice its error: the larger of its spread over seeds "
-        "and its standard error over clips.",
+        "The demo model has 8 million parameters and generates one kind of clip (see [demo](../demo/README.md)); the "
+        "paper's model has 14 billion. Results at one scale need not hold at the other. A difference, paired by clip, "
+        "counts as significant if it is more than twice its error: the larger of its standard deviation over seeds and "
+        "its standard error over clips.",
         "",
         "## Claims at a glance",
         "",
-        "| topic | what is compared | expected | seen | |",
+        "| topic | comparison | expected | result | |",
         "|---|---|---|---|---|",
     ]

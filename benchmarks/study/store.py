@@ -1,4 +1,4 @@
-"""Results on disk, so that an interrupted study goes on where it was."""
+"""An on-disk cache of results, from which an interrupted study resumes."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ def _plain(value: Any) -> Any:
 
 
 class Store:
-    """Named arrays in a folder, by what they were computed from: another demo model makes all of them anew.
+    """Named arrays in a folder, keyed by their inputs, which include the demo model's weights.
 
-    Another LoRA of the demo model makes anew what names it: a key with "demo" in it.
+    The demo model's LoRA is only part of keys that contain "demo".
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,11 +31,11 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         self._files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (DIT, LORA, VAE)}
         self._took: dict[Path, float] = {}
-        self._inner = 0.0  # of the present computation, what was spent in others that it asked for
+        self._inner = 0.0  # time spent in nested computations of the current one
 
     @property
     def seconds(self) -> float:
-        """What everything that was asked for took to compute, whenever that was."""
+        """Total computing time of all requested results, including cached ones."""
         return sum(self._took.values())
 
     def path(self, kind: str, *key: Any, suffix: str = ".npz") -> Path:
@@ -45,7 +45,7 @@ class Store:
         return self.folder / f"{kind}_{hashlib.sha256(content.encode()).hexdigest()[:16]}{suffix}"
 
     def get(self, compute: Callable[[], Arrays], kind: str, *key: Any) -> Arrays:
-        """The arrays of ``key``, computed the first time."""
+        """The arrays of ``key``, computed on a cache miss."""
         path = self.path(kind, *key)
         if not path.exists():
             started, outer, self._inner = time.monotonic(), self._inner, 0.0
@@ -54,7 +54,7 @@ class Store:
             partial = path.with_suffix(".partial")
             with partial.open("wb") as file:
                 np.savez_compressed(file, **{**arrays, "seconds": np.array(elapsed - self._inner)})  # type: ignore[arg-type]
-            partial.replace(path)  # whole or not at all
+            partial.replace(path)  # atomic
             self._inner = outer + elapsed
         stored = dict(np.load(path))
         self._took[path] = float(stored.pop("seconds"))

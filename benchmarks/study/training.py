@@ -1,4 +1,4 @@
-"""LoRAs of the study: short trainings on the demo base, alike but for the one thing that is compared."""
+"""The study's LoRAs: short training runs on the demo base that differ only in the compared option."""
 
 import logging
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ BATCH, RATE, WARM_UP = 16, 1e-3, 15
 
 
 def clips(store: Store, count: int) -> tuple[Tensor, Tensor]:
-    """Latents ``[count, 16, 21, 8, 8]`` and contexts ``[count, 24, 4096]`` to train on."""
+    """Training latents ``[count, 16, 21, 8, 8]`` and contexts ``[count, 24, 4096]``."""
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
 
     def encode() -> Arrays:
@@ -37,9 +37,9 @@ def clips(store: Store, count: int) -> tuple[Tensor, Tensor]:
 
 
 def trained(store: Store, training: Training, snapshots: Iterable[int], training_clips: int) -> Lora:
-    """A LoRA; one training gives all ``snapshots``, which share everything but their number of steps.
+    """Train a LoRA; a single run provides all ``snapshots``, which differ only in their number of steps.
 
-    The learning rate is constant after a warm-up, so that a snapshot is what a shorter training would have given.
+    The learning rate is constant after a warm-up, so a snapshot equals a shorter run.
     """
     wanted = sorted({training.steps, *snapshots})
     options = (training.rank, training.p_async, training.shift)

@@ -54,7 +54,7 @@ def test_sentences_state_the_numbers_and_nothing_that_was_not_seen():
     assert sentence("jerk", ("a", "b"), spreads, "lower") == (
         "*jerk* is 0.200 ± 0.010 with a and 0.100 ± 0.020 with b: lower, by a factor of 2."
     )
-    assert sentence("jerk", ("a", "b"), spreads, "").endswith(": not told apart.")
+    assert sentence("jerk", ("a", "b"), spreads, "").endswith(": no significant difference.")
 
 
 def test_spread_is_that_of_the_seeds():
