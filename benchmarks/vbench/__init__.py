@@ -1,1 +1,1 @@
-"""Videos for VBench's image-to-video suite."""
+"""Generates the videos of VBench's image-to-video suite."""

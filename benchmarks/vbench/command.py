@@ -1,7 +1,7 @@
-"""``python -m benchmarks.vbench``: the videos of VBench's image-to-video suite, in the layout that is evaluated.
+"""``python -m benchmarks.vbench``: the videos of VBench's image-to-video suite, in the layout that VBench evaluates.
 
-The ``vbench`` package takes the suffix of all videos from whichever file their folder lists first. Hence the folder
-``videos`` holds nothing else; settings and seeds lie beside it.
+The ``vbench`` package takes the suffix of all videos from the first file listed in their folder. So the folder
+``videos`` must not contain anything else; settings and seeds are stored next to it.
 """
 
 import argparse
@@ -56,19 +56,24 @@ def shard_argument(text: str) -> tuple[int, int]:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.vbench",
-        description="Make the videos of VBench's image-to-video suite.",
+        description="Generate the videos of VBench's image-to-video suite.",
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
     add("--list", type=Path, required=True, help="vbench2_i2v_full_info.json of a VBench checkout")
-    add("--images", type=Path, required=True, help="the suite's pictures in the video's ratio, such as data/crop/7-4")
-    add("--out", type=Path, required=True, help="folder; the videos go into videos/, and nothing else does")
-    add("--samples", type=int, default=SAMPLES, help=f"videos for each prompt, at most {SAMPLES} (default {SAMPLES})")
+    add(
+        "--images",
+        type=Path,
+        required=True,
+        help="the suite's images in the video's aspect ratio, such as data/crop/7-4",
+    )
+    add("--out", type=Path, required=True, help="output folder; the videos go into its sub-folder videos/")
+    add("--samples", type=int, default=SAMPLES, help=f"videos per prompt, at most {SAMPLES} (default {SAMPLES})")
     add("--dimensions", nargs="+", help="only prompts of these dimensions (default: all)")
     add("--shard", type=shard_argument, default=(1, 1), metavar="I/N", help="the Ith of N parts of the prompts")
-    add("--negative", default="", help="what to avoid (used when cfg is not 1)")
-    add("--noise-levels", default="0:0", help='of the given frame (default "0:0": it stays as it is)')
-    add_sampling_flags(parser)  # --seed is that of the first video; the others follow
+    add("--negative", default="", help="negative prompt (used if cfg is not 1)")
+    add("--noise-levels", default="0:0", help='noise level of the given frame (default "0:0": kept exactly)')
+    add_sampling_flags(parser)  # --seed is the seed of the first video; the others are consecutive
     add_model_flags(parser)
     return parser
 
@@ -99,7 +104,7 @@ def suite_options(args: argparse.Namespace) -> SuiteOptions:
 
 
 def run_settings(options: SuiteOptions, settings: Settings) -> dict[str, Any]:
-    """What makes two runs the same, in JSON's types."""
+    """The settings that must match for resuming, as JSON types."""
     model = options.model
     files = [model.checkpoint or DIT, model.checkpoint_low]
     loras = [[Path(path).name, strength] for path, strength in [*(model.lora or ()), *(model.lora_low or ())]]
@@ -120,9 +125,9 @@ def run_settings(options: SuiteOptions, settings: Settings) -> dict[str, Any]:
 
 
 def open_folder(out: Path, wanted: dict[str, Any], entries: list[Entry], first_seed: int) -> Path:
-    """The folder for the videos, new or of an earlier run with the same settings; settings and seeds beside it.
+    """Create the video folder, or reopen that of a run with the same settings; writes settings and seeds next to it.
 
-    Raises ``ValueError`` for a folder of a run with other settings, or one that holds files of another kind.
+    Raises ``ValueError`` if the folder belongs to a run with different settings, or contains other files.
     """
     videos = out / "videos"
     videos.mkdir(parents=True, exist_ok=True)
@@ -152,7 +157,7 @@ def open_folder(out: Path, wanted: dict[str, Any], entries: list[Entry], first_s
 
 
 class Contexts:
-    """Text embeddings, without their padding: those of the whole suite fit into memory."""
+    """Text embeddings without padding, so that those of the whole suite fit into memory."""
 
     def __init__(self, encode: TextEncoder, prompts: list[str]) -> None:
         self._stored: dict[str, tuple[Tensor, int]] = {}
@@ -168,7 +173,7 @@ class Contexts:
 
 
 def pending(entries: list[Entry], options: SuiteOptions, videos: Path) -> Iterator[Video]:
-    """The videos of this shard that are not there yet."""
+    """The videos of this shard that do not exist yet."""
     part, parts = options.shard
     for entry in entries[part - 1 :: parts]:
         for sample in range(options.samples):
@@ -193,7 +198,7 @@ def run_vbench(options: SuiteOptions) -> None:
 
     encode = load_text_encoder(model.text_encoder or DEMO, device=model.device, dtype=model.torch_dtype)
     contexts = Contexts(encode, sorted({options.negative, *(video.entry.prompt for video in todo)}))
-    del encode  # as large as the DiT
+    del encode  # as large as the DiT: freed before the models are loaded
     vae = load_vae(model.vae or DEMO, device=model.device)
     high, low = build_models(files, model, model.device)
     negative = contexts[options.negative] if settings.cfg != 1 else None

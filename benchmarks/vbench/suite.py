@@ -1,6 +1,6 @@
-"""VBench's image-to-video suite: its list of prompts and its pictures, from a VBench checkout.
+"""VBench's image-to-video suite: prompt list and images from a VBench checkout.
 
-The ``vbench`` package looks for the videos of a prompt by name, ``<prompt>-<index>.mp4`` with index 0 to 4
+The ``vbench`` package finds the videos of a prompt by name, ``<prompt>-<index>.mp4`` with index 0 to 4
 (``VBench.build_full_info_json``).
 """
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from PIL import Image
 
-SAMPLES = 5  # videos of a prompt that the package looks for
-RATIO_TOLERANCE = 0.03  # between a picture and the video; 7:4, the suite's crop nearest to 832 x 480, is 1 % off
+SAMPLES = 5  # videos per prompt that the package looks for
+RATIO_TOLERANCE = 0.03  # of aspect ratios; 7:4, the suite's crop nearest to 832 x 480, is 1 % off
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A prompt of the suite, the name of its picture, and its place in the list."""
+    """A prompt of the suite, its image, and its index in the list."""
 
     index: int
     prompt: str
@@ -27,7 +27,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Video:
-    """A video to make: one sample of an entry."""
+    """A video to generate: one sample of an entry."""
 
     entry: Entry
     sample: int
@@ -35,7 +35,7 @@ class Video:
 
     @property
     def seed(self) -> int:
-        """Another for each video of the suite, and the same whatever the shard and the number of samples."""
+        """Unique per video, and independent of sharding and the number of samples."""
         return self.first_seed + SAMPLES * self.entry.index + self.sample
 
     @property
@@ -48,7 +48,7 @@ def read_list(path: Path) -> list[Entry]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file of another kind, a prompt that is there twice or cannot be the name of a file.
+        ValueError: not such a file, a duplicate prompt, or one that is not a valid file name.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def read_list(path: Path) -> list[Entry]:
 
 
 def choose(entries: list[Entry], dimensions: Sequence[str] | None) -> list[Entry]:
-    """The entries of the named dimensions. Raises ``ValueError`` for a dimension that no entry has."""
+    """Select the entries with the given dimensions. Raises ``ValueError`` for an unknown dimension."""
     known = sorted({dimension for entry in entries for dimension in entry.dimensions})
     for dimension in dimensions or ():
         if dimension not in known:
@@ -84,7 +84,7 @@ def choose(entries: list[Entry], dimensions: Sequence[str] | None) -> list[Entry
 
 
 def check_images(entries: list[Entry], folder: Path, width: int, height: int) -> None:
-    """Raise when a picture is missing, damaged, or in another ratio than the video: it would be cropped again."""
+    """Raise if an image is missing, damaged, or has a different aspect ratio than the video."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
     missing = sorted({entry.image for entry in entries if not (folder / entry.image).is_file()})

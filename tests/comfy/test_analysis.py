@@ -47,7 +47,7 @@ def expected(comfy: ComfyClient) -> AttentionMaps:
         cfg=3.0,
         seed=11,
         steps=STEPS,
-        through=lambda model: RecordedModel(model, recorder, encode_text(PROMPT)),
+        wrap=lambda model: RecordedModel(model, recorder, encode_text(PROMPT)),
         callback=recorder.after_step,
     )
     return recorder.result()

@@ -13,7 +13,7 @@ from ..support.graphs import CHANGES, NATIVE, image_to_video, keyframe, ksampler
 CFG = 10.0  # random weights hardly read the prompt; guidance must matter all the same
 
 
-def through(changed: dict, **graph: dict) -> Graph:
+def graph_with(changed: dict, **graph: dict) -> Graph:
     """An image-to-video graph whose MODEL goes through the node ``changed``."""
     start = parts() | {"start": keyframe(length=33), "video": sampler("start", model=["changed", 0], cfg=CFG)}
     return start | {"changed": changed} | graph
@@ -32,11 +32,11 @@ def plain(comfy: ComfyClient) -> torch.Tensor:
 def test_core_node_acts_alike_on_both_models(comfy: ComfyClient, plain: torch.Tensor, name: str) -> None:
     if name in ONLY_NEWER and CHANGES[name]["class_type"] not in comfy.get_json("/object_info"):
         pytest.skip("this version of ComfyUI does not have the node")
-    ours = through(CHANGES[name])
+    ours = graph_with(CHANGES[name])
     video, given = comfy.latent(ours, "video"), comfy.latent(ours, "start")
     assert video.isfinite().all()
     assert torch.equal(video[:, :, 0], given[:, :, 0])
-    native = comfy.latent(through(CHANGES[name], model=NATIVE), "video")
+    native = comfy.latent(graph_with(CHANGES[name], model=NATIVE), "video")
     assert (video - native).abs().max() < 1e-3
     assert (video - plain).abs().max() > 0.01  # or the agreement would prove nothing
 
@@ -44,7 +44,7 @@ def test_core_node_acts_alike_on_both_models(comfy: ComfyClient, plain: torch.Te
 @pytest.mark.parametrize("name", ["step cache", "skipped layers", "skipped layers, negative only", "context windows"])
 def test_frames_left_out_beside_a_core_node(comfy: ComfyClient, name: str) -> None:
     """What a pass keeps is its own: the result is near that of computing all frames, never another pass's."""
-    graph = through(CHANGES[name])
+    graph = graph_with(CHANGES[name])
     exact = comfy.latent(graph, "video")
     graph["video"]["inputs"]["given_frames_refresh"] = 2
     video = comfy.latent(graph, "video")
@@ -53,7 +53,7 @@ def test_frames_left_out_beside_a_core_node(comfy: ComfyClient, name: str) -> No
 
 
 def test_own_shift_does_not_matter(comfy: ComfyClient, plain: torch.Tensor) -> None:
-    shifted = through(node("ModelSamplingSD3", model=["model", 0], shift=11.0))
+    shifted = graph_with(node("ModelSamplingSD3", model=["model", 0], shift=11.0))
     assert torch.equal(comfy.latent(shifted, "video"), plain)
 
 
@@ -78,5 +78,5 @@ def test_interrupt_ends_the_run(comfy: ComfyClient) -> None:
 @pytest.mark.parametrize("model", ["pusa", "native"])
 def test_a_compiled_model_makes_the_same_video(comfy: ComfyClient, plain: torch.Tensor, model: str) -> None:
     compiled = node("TorchCompileModel", model=["model", 0], backend="inductor")
-    graph = through(compiled, **({"model": NATIVE} if model == "native" else {}))
+    graph = graph_with(compiled, **({"model": NATIVE} if model == "native" else {}))
     assert (comfy.latent(graph, "video") - plain).abs().max() < 1e-3

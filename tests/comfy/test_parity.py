@@ -42,7 +42,7 @@ def sample_with_core(
     seed: int,
     steps: int,
     refresh: int = 1,
-    through: Callable[[WanModel], nn.Module] = lambda model: model,
+    wrap: Callable[[WanModel], nn.Module] = lambda model: model,
     callback: StepCallback | None = None,
 ) -> Tensor:
     """What a graph of ``image_to_video`` computes, without ComfyUI."""
@@ -54,7 +54,7 @@ def sample_with_core(
     table = sigma_table(flow_sigmas(steps, 5.0), parse_noise_levels(levels, given.shape[2]))
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
     latents = start_latents(noise, (given - mean) / std, table[0])
-    velocity = cached_velocity(through(model), encode_text(PROMPT), encode_text(""), cfg, table, refresh)
+    velocity = cached_velocity(wrap(model), encode_text(PROMPT), encode_text(""), cfg, table, refresh)
     return euler_sample(velocity, latents, table, callback=callback) * std + mean
 
 

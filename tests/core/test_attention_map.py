@@ -70,10 +70,10 @@ def settings(steps=3, cfg=3.0):
 
 def recorded_run(model, steps, blocks, cfg=3.0, **kwargs):
     recorder = AttentionRecorder(steps, blocks, total_steps=3, total_blocks=model.config.num_layers, **kwargs)
-    heard = RecordedModel(model, recorder, encode_text("a red square"))
+    recorded = RecordedModel(model, recorder, encode_text("a red square"))
     options = settings(cfg=cfg)
     latents = generate_latents(
-        heard,
+        recorded,
         given_first_frame(),
         encode_text("a red square"),
         encode_text(""),
@@ -129,8 +129,8 @@ def test_a_batch_is_averaged(demo_model):
     def maps_of(part):
         recorder = AttentionRecorder([0], [4], total_steps=1, total_blocks=6)
         batch = len(part)
-        heard = RecordedModel(model, recorder, context)
-        heard(part, (1000 * table[0]).expand(batch, -1), context.expand(batch, -1, -1))
+        recorded = RecordedModel(model, recorder, context)
+        recorded(part, (1000 * table[0]).expand(batch, -1), context.expand(batch, -1, -1))
         return recorder.result().maps
 
     assert max_error(maps_of(latents), (maps_of(latents[:1]) + maps_of(latents[1:])) / 2) < 1e-5
