@@ -65,11 +65,11 @@ def measure_task(model: WanModel, vae: WanVae, task: Workflow, scenes: list[Scen
             latents[refresh], seconds = sample(model, given, context, refresh)
             if index:  # the first round warms up
                 result.seconds.append(seconds)
-    made = [frame for frame, level in enumerate(given.noise_levels.tolist()) if level == 1]
+    generated = [frame for frame, level in enumerate(given.noise_levels.tolist()) if level == 1]
     exact = decode(latents[1])
     for refresh, result in results.items():
         videos = decode(latents[refresh])
-        found = np.array([errors(video, scene, made) for video, scene in zip(videos, scenes, strict=True)])
+        found = np.array([errors(video, scene, generated) for video, scene in zip(videos, scenes, strict=True)])
         result.picture, result.position = found[:, 0], found[:, 1]
         result.difference = np.array([np.abs(a - b).mean() for a, b in zip(videos, exact, strict=True)])
     return results

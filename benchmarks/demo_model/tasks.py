@@ -79,9 +79,9 @@ def measure(clips: int) -> tuple[dict[tuple[str, str], np.ndarray], list[np.ndar
         for name, (task, end_alone) in rows.items():
             given = [give(vae, task, scene, end_alone) for scene in scenes]
             videos = sample(model, given, scenes)
-            beside, middle = places(given[0].noise_levels)
+            adjacent, far = places(given[0].noise_levels)
             results[name, label] = np.array(
-                [[*errors(v, s, beside), *errors(v, s, middle)] for v, s in zip(videos, scenes, strict=True)]
+                [[*errors(v, s, adjacent), *errors(v, s, far)] for v, s in zip(videos, scenes, strict=True)]
             )
             log.info("%s, %s: %s", name, label, results[name, label].mean(axis=0).round(3))
             if strength and not end_alone:
