@@ -12,7 +12,7 @@ from torch import Tensor
 
 Graph = dict[str, dict[str, Any]]
 
-PATIENCE = 600  # seconds, for an answer as for a graph: a CPU that does other things as well takes its time
+PATIENCE = 600  # timeout in seconds, for requests and for graphs; generous, for busy CPUs
 
 
 class PromptRefused(Exception):

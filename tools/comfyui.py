@@ -15,7 +15,7 @@ from pathlib import Path
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "ComfyUI-Pusa"
-START_SECONDS = 600  # a start that fails ends the wait at once
+START_SECONDS = 600  # timeout; a failed start ends the wait immediately
 
 
 def find_comfyui() -> Path | None:

@@ -1,11 +1,11 @@
-"""What the commands here have in common."""
+"""Command-line parsing and logging shared by the demo model's benchmarks."""
 
 import argparse
 import logging
 
 
 def read_arguments(description: str | None, clips: int) -> argparse.Namespace:
-    """The arguments of a command that measures on ``--clips``; from now on its log has the time."""
+    """Parse the arguments of a command with a ``--clips`` flag, and configure logging with timestamps."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--clips", type=int, default=clips)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

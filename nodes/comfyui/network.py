@@ -61,7 +61,7 @@ class ComfyWanModel(WanModel):
     def embed(self, latents: Tensor) -> Tensor:
         return self.patch_embedding(latents.float()).to(latents.dtype)  # ComfyUI keeps this layer in fp32
 
-    def forward(  # type: ignore[override]  # ComfyUI's call replaces ours, which is ``super().forward``
+    def forward(  # type: ignore[override]  # ComfyUI's signature; ours is ``super().forward``
         self,
         x: Tensor,
         timestep: Tensor,

@@ -11,13 +11,13 @@ SCRIPTS = Path(__file__).with_name("scripts")
 
 
 def start_script(comfyui: Path, name: str, *arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    """Run ``scripts/name`` from ComfyUI's folder, with ``text`` on its standard input, to its end."""
+    """Run ``scripts/name`` in ComfyUI's folder to completion, with ``text`` on its standard input."""
     command = [python_of(comfyui), str(SCRIPTS / name), *map(str, arguments)]
     return subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=HANGS, input=text)
 
 
 def run_script(comfyui: Path, name: str, *arguments: object) -> str:
-    """The last line that a script prints; fails with its errors when it does."""
+    """Run a script and return the last line it prints; fails with its stderr if it fails."""
     done = start_script(comfyui, name, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1] if done.stdout else ""
