@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
+    "pusa_core/storage",
     "pusa_core/model",
     "pusa_core/weights",
     "pusa_core/media",

@@ -1,0 +1,1 @@
+"""Files that are written: atomically, never over an input, and by one process at a time."""
