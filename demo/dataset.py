@@ -1,7 +1,7 @@
 """Writes a training folder of captioned clips: ``python -m demo.dataset FOLDER --clips 600``."""
 
 import argparse
-import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,40 +13,47 @@ from .clips import draw_scene
 FIRST_SCENE = 10_000  # as for the base model; scenes with smaller seeds are held out
 
 
-def write_dataset(folder: Path, first_scene: int, clips: int, write_clip: Callable[[np.ndarray, Path], object]) -> None:
+def write_dataset(
+    folder: Path,
+    first_scene: int,
+    clips: int,
+    write_clip: Callable[[np.ndarray, Path], object],
+    write_whole: Callable[[Path, Callable[[Path], object]], object],
+) -> None:
     """Write ``SEED.mp4`` and ``SEED.txt`` for consecutive scenes; existing files are kept.
 
-    ``write_clip(frames [T, H, W, 3], path)`` writes a video. The caller provides it, because inside ComfyUI the import
-    name of ``pusa_core`` depends on the pack's folder.
+    ``write_clip(frames [T, H, W, 3], path)`` writes a video, ``write_whole`` is that of ``pusa_core.storage.atomic``.
+    The caller provides them, because inside ComfyUI the import name of ``pusa_core`` depends on the pack's folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(first_scene, first_scene + clips):
         scene = draw_scene(seed)
-        _write_once(folder / f"{seed}.txt", partial(Path.write_text, data=scene.caption))
-        _write_once(folder / f"{seed}.mp4", partial(write_clip, scene.render()))
-
-
-def _write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file atomically, unless it exists."""
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        write(partial)
-        os.replace(partial, path)
+        caption, clip = folder / f"{seed}.txt", folder / f"{seed}.mp4"
+        if not caption.exists():
+            write_whole(caption, partial(Path.write_text, data=scene.caption))
+        if not clip.exists():
+            write_clip(scene.render(), clip)
 
 
 def main() -> None:
     import torch
 
     from pusa_core.media.video import write_video
+    from pusa_core.storage.atomic import SaveError, write_whole
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--first-scene", type=int, default=FIRST_SCENE, help="seed of the first clip")
     parser.add_argument("--clips", type=int, default=600)
     args = parser.parse_args()
-    write_dataset(
-        args.folder, args.first_scene, args.clips, lambda frames, path: write_video(torch.from_numpy(frames), path)
-    )
+
+    def write_clip(frames: np.ndarray, path: Path) -> None:
+        write_video(torch.from_numpy(frames), path)
+
+    try:
+        write_dataset(args.folder, args.first_scene, args.clips, write_clip, write_whole)
+    except (ValueError, OSError, SaveError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

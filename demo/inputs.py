@@ -5,6 +5,7 @@ Writes ``start.png``, ``middle.png``, ``end.png`` and ``clip.mp4`` of one scene,
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 import torch
@@ -12,17 +13,24 @@ from PIL import Image
 
 from demo.clips import EXAMPLE_SCENE, FRAMES, draw_scene
 from pusa_core.media.video import to_uint8, write_video
+from pusa_core.storage.atomic import SaveError, write_whole
+from pusa_core.storage.outputs import claim_outputs
 
 log = logging.getLogger(__name__)
 
 
-def write_inputs(folder: Path, seed: int) -> str:
-    """Write the files and return their prompt."""
-    scene = draw_scene(seed)
-    frames = torch.from_numpy(scene.render(range(FRAMES)))
-    for name, frame in (("start", 0), ("middle", FRAMES // 2), ("end", FRAMES - 1)):
-        Image.fromarray(to_uint8(frames[frame])).save(folder / f"{name}.png")
-    write_video(frames, folder / "clip.mp4")
+PICTURES = {"start.png": 0, "middle.png": FRAMES // 2, "end.png": FRAMES - 1}  # frames of the clip
+CLIP = "clip.mp4"
+
+
+def write_inputs(folder: Path, seed: int, overwrite: bool = False) -> str:
+    """Write the files and return their prompt. Raises ``FileExistsError`` if one exists."""
+    with claim_outputs([folder / name for name in (*PICTURES, CLIP)], [], overwrite):
+        scene = draw_scene(seed)
+        frames = torch.from_numpy(scene.render(range(FRAMES)))
+        for name, frame in PICTURES.items():
+            write_whole(folder / name, Image.fromarray(to_uint8(frames[frame])).save)
+        write_video(frames, folder / CLIP)
     return scene.caption
 
 
@@ -31,9 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(), help="output folder (default: here)")
     parser.add_argument("--seed", type=int, default=EXAMPLE_SCENE, help="seed of the scene")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)
-    prompt = write_inputs(args.folder, args.seed)
+    try:
+        prompt = write_inputs(args.folder, args.seed, args.overwrite)
+    except (ValueError, OSError, SaveError) as error:
+        sys.exit(f"error: {error}")
     log.info('wrote start.png, middle.png, end.png and clip.mp4 to %s\nprompt: "%s"', args.folder.resolve(), prompt)
 
 

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..demo.clips import FRAMES, draw_scene
 from ..demo.dataset import write_dataset
 from ..pusa_core.media.video import write_video
+from ..pusa_core.storage.atomic import write_whole
 from ..pusa_core.weights.demo_files import VAE
 from .comfyui.demo_encoders import demo_clip, demo_vae
 
@@ -91,5 +93,9 @@ class PusaDemoDataset(io.ComfyNode):
     def execute(cls, first_scene: int, clips: int) -> io.NodeOutput:
         name = f"pusa_demo_{first_scene}_{clips}"
         folder = Path(folder_paths.get_input_directory(), name)
-        write_dataset(folder, first_scene, clips, lambda frames, path: write_video(torch.from_numpy(frames), path))
+
+        def write_clip(frames: np.ndarray, path: Path) -> None:
+            write_video(torch.from_numpy(frames), path)
+
+        write_dataset(folder, first_scene, clips, write_clip, write_whole)
         return io.NodeOutput(name)

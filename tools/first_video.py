@@ -42,7 +42,7 @@ def generate_in_comfyui(comfyui: Path, seed: int, out: Path) -> None:
         outputs = client.run(graph)
         entry = next(e for node in outputs.values() for e in node.get("images", []) if e["filename"].endswith(".mp4"))
         out.write_bytes(client.file(entry))
-    contact_sheet(read_frames(out)).save(out.with_suffix(".png"))
+    contact_sheet(read_frames(out)).save(out.with_suffix(".sheet.png"))
 
 
 def generate_with_pusa_core(scene: Scene, out: Path) -> None:
@@ -69,7 +69,7 @@ def main() -> None:
     else:
         log.info("using pusa_core alone")
         generate_with_pusa_core(scene, out)
-    log.info("video: %s\ncontact sheet: %s", out, out.with_suffix(".png"))
+    log.info("video: %s\ncontact sheet: %s", out, out.with_suffix(".sheet.png"))
 
 
 if __name__ == "__main__":

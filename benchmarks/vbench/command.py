@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from pusa_core.cli.options import ModelOptions, SamplingOptions, add_model_flags
 from pusa_core.model.parallel import process_count
 from pusa_core.sampling.keyframes import latent_length
 from pusa_core.sampling.schedule import parse_noise_levels
+from pusa_core.storage.atomic import SaveError, write_whole
 from pusa_core.weights.demo_files import DEMO, DIT
 from pusa_core.weights.load import read_model_files
 
@@ -139,9 +141,11 @@ def open_folder(out: Path, wanted: dict[str, Any], entries: list[Entry], first_s
             f"move it away, or give another --out"
         )
     try:
-        with (out / "run.json").open("x", encoding="utf-8") as file:
-            json.dump(wanted, file, indent=1)
-    except FileExistsError:
+        text = json.dumps(wanted, indent=1)
+        write_whole(out / "run.json", partial(Path.write_text, data=text, encoding="utf-8"), replace=False)
+    except SaveError:
+        if not (out / "run.json").exists():
+            raise
         found = json.loads((out / "run.json").read_text(encoding="utf-8"))
         for key, value in wanted.items():
             if found.get(key) != value:
@@ -149,11 +153,15 @@ def open_folder(out: Path, wanted: dict[str, Any], entries: list[Entry], first_s
                     f"{out} was begun with {key} {found.get(key)}, not {value}; go on with the same, or give another "
                     f"--out"
                 ) from None
-    with (out / "seeds.csv").open("w", newline="", encoding="utf-8") as file:
+    write_whole(out / "seeds.csv", partial(write_seeds, every))
+    return videos
+
+
+def write_seeds(videos: list[Video], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["video", "image", "seed"])
-        writer.writerows([video.name, video.entry.image, video.seed] for video in every)
-    return videos
+        writer.writerows([video.name, video.entry.image, video.seed] for video in videos)
 
 
 class Contexts:
@@ -208,9 +216,8 @@ def run_vbench(options: SuiteOptions) -> None:
         given = encode_keyframes(vae, [picture], seeded, options.noise_levels)
         context = contexts[video.entry.prompt]
         latents = generate_latents(high, given, context, negative, seeded, low_noise_model=low, device=model.device)
-        partial = options.out / f"shard-{options.shard[0]}-of-{options.shard[1]}.partial"
-        write_video(vae.decode(latents), partial, FPS)
-        partial.replace(videos / video.name)  # atomic, so that an interrupted run can be resumed
+        # the temporary lies outside of videos, which holds nothing else
+        write_whole(videos / video.name, partial(write_video, vae.decode(latents), fps=FPS), temporary_in=options.out)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -220,5 +227,5 @@ def main(arguments: list[str] | None = None) -> None:
         if process_count() > 1:
             raise ValueError("vbench works in one process; start one for each --shard")
         run_vbench(suite_options(args))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SaveError) as error:
         sys.exit(f"error: {error}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from pusa_core.media.video import frame_size
 
 SAMPLES = 5  # videos per prompt that the package looks for
 RATIO_TOLERANCE = 0.03  # of aspect ratios; 7:4, the suite's crop nearest to 832 x 480, is 1 % off
@@ -58,7 +58,7 @@ def read_list(path: Path) -> list[Entry]:
         ]
         if not entries:
             raise ValueError("it is empty")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not VBench's list of the image-to-video suite ({error!r}): each entry needs prompt_en, "
             f"image_name and dimension; use vbench2_beta_i2v/vbench2_i2v_full_info.json of a present VBench checkout"
@@ -94,11 +94,8 @@ def check_images(entries: list[Entry], folder: Path, width: int, height: int) ->
             f"vbench2_beta_i2v/download_data.sh"
         )
     for name in sorted({entry.image for entry in entries}):
-        try:
-            with Image.open(folder / name) as picture:
-                ratio = picture.width / picture.height
-        except OSError as error:
-            raise ValueError(f"{folder / name} cannot be read as a picture ({error})") from error
+        shown_width, shown_height = frame_size(folder / name)
+        ratio = shown_width / shown_height
         if abs(ratio * height / width - 1) > RATIO_TOLERANCE:
             raise ValueError(
                 f"{folder / name} is {ratio:.3f} times as wide as high, the video {width / height:.3f}; the evaluation "

@@ -2,16 +2,18 @@
 
 import filecmp
 import hashlib
-import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import folder_paths
 from PIL import Image
 from torch import Tensor
 
-from .images import as_image
+from ...pusa_core.media.video import read_frames, to_uint8
+from ...pusa_core.storage.atomic import write_whole
+from ...pusa_core.storage.outputs import check_name as check_file_name
 
 RUNS = "pusa_training"  # in ComfyUI's output folder; has one sub-folder per run, named after its LoRA
 FILE_NAME = re.compile(r"\w[\w .+-]*(?<![ .])")
@@ -56,6 +58,10 @@ def check_name(output_name: str) -> None:
             f'output_name is "{output_name}"; use a file name without folders and without .safetensors, made of '
             f"letters, digits, spaces and . _ + -"
         )
+    try:
+        check_file_name(f"{output_name}.safetensors")
+    except ValueError as error:
+        raise ValueError(f"output_name: {error}") from error
     file = f"{output_name}.safetensors"
     if folder_paths.get_full_path("loras", file) and not run_folder(output_name).is_dir():
         raise ValueError(f'output_name is "{output_name}", but a LoRA {file} exists already; choose another name')
@@ -70,28 +76,20 @@ def check_target(target: Path, trained: Path) -> None:
 def register(trained: Path, target: Path) -> None:
     """Copy a trained LoRA to where ComfyUI lists it; a copy that fails leaves nothing behind."""
     check_target(target, trained)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    try:
-        shutil.copyfile(trained, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(target, partial(shutil.copyfile, trained))
 
 
 def load_picture(path: str) -> Tensor:
     """IMAGE ``[1, H, W, 3]``."""
-    with Image.open(path) as picture:
-        return as_image(picture)
+    return read_frames(path, first=1)
 
 
 def save_sample_image(image: Tensor) -> str:
     """Save the first image of an IMAGE under a name derived from its content; returns the path."""
-    pixels = (image[0, ..., :3].clamp(0, 1) * 255).round().byte().cpu().numpy()
-    folder = Path(folder_paths.get_temp_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"pusa_sample_{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}.png"
-    Image.fromarray(pixels).save(path)
+    pixels = to_uint8(image[0, ..., :3].cpu())
+    name = f"pusa_sample_{hashlib.sha256(pixels.tobytes()).hexdigest()[:16]}.png"
+    path = Path(folder_paths.get_temp_directory(), name)
+    write_whole(path, Image.fromarray(pixels).save)
     return str(path)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ..model.attention import Attention, Block, hook_self_attention
 from ..model.dit import WanModel
+from ..storage.atomic import write_whole
 
 FrameAttention = Callable[[Tensor, Tensor, int], Tensor]
 """``(q [B, N, heads, d], k [B, N, heads, d], frames) -> [B, F, F]``; rows are the query frames."""
@@ -93,9 +95,16 @@ class AttentionMaps:
         )
 
     def save(self, npz: str | PathLike, table: str | PathLike) -> None:
-        """Write ``maps``, ``steps`` and ``blocks`` as ``.npz``, and one CSV row per pair of frames."""
-        np.savez_compressed(npz, maps=self.maps.numpy(), steps=np.array(self.steps), blocks=np.array(self.blocks))
-        with open(table, "w", newline="", encoding="utf-8") as file:
+        """Write ``maps``, ``steps`` and ``blocks`` as ``.npz``, and one CSV row per pair of frames.
+
+        Raises :class:`pusa_core.storage.atomic.SaveError`.
+        """
+        arrays = {"maps": self.maps.numpy(), "steps": np.array(self.steps), "blocks": np.array(self.blocks)}
+        write_whole(npz, lambda path: np.savez_compressed(path, **arrays))  # type: ignore[arg-type]
+        write_whole(table, self._write_table)
+
+    def _write_table(self, path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "block", "frame", "attends_to", "share"])
             for step, row in zip(self.steps, self.maps, strict=True):

@@ -9,10 +9,13 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
+from pathlib import Path
 
 from torch import Tensor
 
+from ..storage.atomic import write_whole
 from ..weights.checkpoints import names_in_file, read_checkpoint
 from ..weights.files import check_finite, read_file, read_tensor, shard_paths
 from ..weights.lora import Lora, LoraLayer, match_lora
@@ -191,8 +194,15 @@ def _grouped(changes: Iterable[Change], group_of: Callable[[Change], str]) -> li
 
 
 def save_table(changes: Iterable[Change], path: str | PathLike) -> None:
-    """One CSV row per parameter, norms included, so that other groups can be formed."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    """One CSV row per parameter, norms included, so that other groups can be formed.
+
+    Raises :class:`pusa_core.storage.atomic.SaveError`.
+    """
+    write_whole(path, partial(_write_table, changes))
+
+
+def _write_table(changes: Iterable[Change], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["parameter", "component", "block", "elements", "norm", "change", "relative"])
         for each in changes:

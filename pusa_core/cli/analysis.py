@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.attention_map import (
+    AttentionMaps,
     AttentionRecorder,
     RecordedModel,
     frame_attention,
@@ -18,6 +19,8 @@ from ..analysis.attention_map import (
 from ..analysis.drift import Change, by_block, checkpoint_drift, lora_drift, save_table
 from ..analysis.pictures import draw_attention_maps, draw_drift
 from ..sampling.pipeline import generate_latents
+from ..storage.atomic import write_whole
+from ..storage.outputs import claim_outputs
 from ..weights.demo_files import DEMO, DIT, LORA, file_or_demo
 from ..weights.lora import load_lora
 from .generate import build_models, encode_inputs, progress_bar, read_inputs
@@ -31,7 +34,6 @@ from .options import (
     add_model_flags,
     add_sampling_flags,
     add_video_flags,
-    check_output,
     options_from,
     parse_lora,
     parsed_by,
@@ -42,13 +44,11 @@ log = logging.getLogger(__name__)
 STEPS, BLOCKS = "0,3,6,9", "-1"  # of the paper's figure
 
 
-def figure_files(out: Path, overwrite: bool, *suffixes: str) -> list[Path]:
-    """The PNG ``out`` and the files beside it. Raises when one exists, or ``out`` is no PNG."""
+def figure_files(out: Path, *suffixes: str) -> list[Path]:
+    """The PNG ``out`` and the files beside it. Raises ``ValueError`` unless it is a PNG."""
     if out.suffix != ".png":
         raise ValueError(f'--out is "{out}"; it must end in .png')
-    paths = [out, *(out.with_suffix(suffix) for suffix in suffixes)]
-    check_output(paths, overwrite)
-    return paths
+    return [out, *(out.with_suffix(suffix) for suffix in suffixes)]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,16 @@ def attention_map_options(args: argparse.Namespace) -> AttentionMapOptions:
 
 def attention_map(options: AttentionMapOptions) -> None:
     """Sample the video, and draw how its latent frames attend to each other."""
-    png, table, npz = figure_files(options.out, options.overwrite, ".csv", ".npz")
+    png, table, npz = files = figure_files(options.out, ".csv", ".npz")
+    with claim_outputs(files, [*options.video.paths, *options.model.paths], options.overwrite):
+        maps = record(options)
+        maps.save(npz, table)
+        write_whole(png, draw_attention_maps(maps).save)
+    log.info("wrote %s, %s and %s\n%s", png, table, npz, maps.describe())
+
+
+def record(options: AttentionMapOptions) -> AttentionMaps:
+    """Sample the video and record its attention."""
     steps, blocks = parse_numbers(options.record_steps), parse_numbers(options.blocks)
     device = options.model.device
     inputs = read_inputs(options.video, options.sampling, options.model)
@@ -118,11 +127,7 @@ def attention_map(options: AttentionMapOptions) -> None:
             callback=after_step,
             device=device,
         )
-    maps = recorder.result()
-    png.parent.mkdir(parents=True, exist_ok=True)
-    maps.save(npz, table)
-    draw_attention_maps(maps).save(png)
-    log.info("wrote %s, %s and %s\n%s", png, table, npz, maps.describe())
+    return recorder.result()
 
 
 @dataclass(frozen=True)
@@ -168,17 +173,18 @@ def with_bar(measure: Callable[..., list[Change]]) -> list[Change]:
 
 def drift(options: DriftOptions) -> None:
     """Draw which parameters have moved, and write the numbers."""
-    png, table = figure_files(options.out, options.overwrite, ".csv")
+    png, table = files = figure_files(options.out, ".csv")
     base = file_or_demo(options.checkpoint, DIT)
-    if options.other is not None:
-        title = f"{base.name} to {Path(options.other).name}"
-        changes = with_bar(partial(checkpoint_drift, base, options.other))
-    else:
-        file, strength = file_or_demo(options.lora[0], LORA), options.lora[1]
-        title = f"{file.name} at {strength:g} on {base.name}"
-        changes = with_bar(partial(lora_drift, base, load_lora(file), strength))
-    png.parent.mkdir(parents=True, exist_ok=True)
-    save_table(changes, table)
-    draw_drift(changes, title, lora=options.other is None).save(png)
+    other = file_or_demo(options.lora[0], LORA) if options.other is None else Path(options.other)
+    with claim_outputs(files, [base, other], options.overwrite):
+        if options.other is not None:
+            title = f"{base.name} to {other.name}"
+            changes = with_bar(partial(checkpoint_drift, base, other))
+        else:
+            strength = options.lora[1]
+            title = f"{other.name} at {strength:g} on {base.name}"
+            changes = with_bar(partial(lora_drift, base, load_lora(other), strength))
+        save_table(changes, table)
+        write_whole(png, draw_drift(changes, title, lora=options.other is None).save)
     largest = max(by_block(changes), key=lambda entry: entry[1])
     log.info("wrote %s and %s; block %s changed most, by %.2f%%", png, table, largest[0], 100 * largest[1])

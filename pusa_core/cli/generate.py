@@ -1,18 +1,18 @@
 """``python -m pusa_core generate``: prompt and keyframes -> MP4 and contact sheet."""
 
 import argparse
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..media.text_encoder import load_text_encoder
 from ..media.vae import Vae, load_vae
-from ..media.video import contact_sheet, read_frames, resize_cover, write_video
+from ..media.video import check_encoding, frame_size, read_frames
 from ..model.dit import WanModel
 from ..model.parallel import from_first, is_first, parallelise, process_group
 from ..sampling.keyframes import Given, latent_length
@@ -20,6 +20,7 @@ from ..sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_l
 from ..sampling.sampler import StepCallback
 from ..sampling.schedule import parse_noise_levels
 from ..sampling.tasks import TASKS, read_task
+from ..storage.outputs import check_outputs, claim_outputs
 from ..weights.demo_files import DEMO
 from ..weights.load import ModelFiles, read_model_files
 from .options import (
@@ -29,40 +30,41 @@ from .options import (
     add_model_flags,
     add_sampling_flags,
     add_video_flags,
-    check_output,
     options_from,
 )
-
-log = logging.getLogger(__name__)
-
-FPS = 16  # of Wan
+from .output import FPS, VideoOutput, add_output_flags
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    out: Path
+    output: VideoOutput
     video: VideoOptions
     sampling: SamplingOptions
     model: ModelOptions
-    overwrite: bool = False
-    fps: int = FPS
 
     def __post_init__(self) -> None:
-        if self.out.suffix != ".mp4":
-            raise ValueError(f'--out is "{self.out}"; it must end in .mp4')
-        check_output([self.out, self.sheet], self.overwrite)
+        check_outputs(self.outputs, self.inputs, self.output.overwrite)
 
     @property
-    def sheet(self) -> Path:
-        return self.out.with_suffix(".png")
+    def outputs(self) -> list[Path]:
+        return [self.output.out, self.output.sheet, self.output.latents]
+
+    @property
+    def inputs(self) -> list[str | Path]:
+        return [*self.video.paths, *self.model.paths]
+
+    def about(self, settings: Settings) -> dict[str, Any]:
+        """What is written beside latents, as JSON's types."""
+        prompts = {"prompt": self.video.prompt, "negative": self.video.negative}
+        vae = self.model.vae
+        return prompts | asdict(settings) | {"vae": str(Path(vae).resolve()) if vae not in (None, DEMO) else DEMO}
 
 
 def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser("generate", help="make a video", formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="the MP4 to write; a contact sheet .png is written beside it")
-    add("--overwrite", action="store_true", help="replace existing output files")
-    add("--fps", type=int, default=FPS)
+    add_output_flags(parser)
+    add("--fps", type=int, default=FPS, help="frames per second of the file (default %(default)s)")
     add_video_flags(parser)
     add_sampling_flags(parser)
     add(
@@ -79,7 +81,8 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def generate_options(args: argparse.Namespace) -> GenerateOptions:
     video, sampling = options_from(VideoOptions, args), options_from(SamplingOptions, args)
-    return options_from(GenerateOptions, args, video=video, sampling=sampling, model=options_from(ModelOptions, args))
+    output, model = options_from(VideoOutput, args), options_from(ModelOptions, args)
+    return GenerateOptions(output, video, sampling, model)
 
 
 @dataclass(frozen=True)
@@ -94,19 +97,31 @@ class Inputs:
 
 def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOptions) -> Inputs:
     """Read what the options name. Cheap; whatever can be refused is refused here."""
-    clips = [(position, read_frames(file), noise_level) for position, file, noise_level in video.keyframe]
-    levels = video.noise_levels
-    if video.task:
-        clips = [(place.position, frames, 0.0) for place, frames in read_task(*video.task)]
-        levels = TASKS[video.task[0]].noise_levels if levels is None else levels
     size = sampling.size or model.default_size
-    if clips and sampling.size is None:
-        height, width = clips[0][1].shape[1:3]
-        size = width, height
+    if video.paths and sampling.size is None:
+        size = frame_size(video.paths[0])
+    levels = video.noise_levels
+    if video.task and levels is None and video.task[0] in TASKS:
+        levels = TASKS[video.task[0]].noise_levels
     parse_noise_levels(levels or "", latent_length(sampling.frames))
     settings = sampling.settings(size)
-    keyframes = [Keyframe(resize_cover(frames, *size), position, level) for position, frames, level in clips]
+    keyframes = read_keyframes(video, settings)
     return Inputs(keyframes, settings, levels or "", [read_model_files(*expert) for expert in model.experts])
+
+
+def read_keyframes(video: VideoOptions, settings: Settings) -> list[Keyframe]:
+    """The pictures and clips that are given, in the size of the video."""
+    size = settings.width, settings.height
+    if video.task:
+        places = read_task(*video.task, size=size)
+        return [Keyframe(frames, place.position) for place, frames in places]
+    keyframes = []
+    for position, file, level in video.keyframe:
+        frames = read_frames(file, size, first=settings.frames + 1)
+        if len(frames) > settings.frames:
+            raise ValueError(f"{file} is longer than the video, which has {settings.frames} frames; shorten the clip")
+        keyframes.append(Keyframe(frames, position, level))
+    return keyframes
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,8 @@ def progress_bar(steps: int) -> Iterator[StepCallback]:
 def generate(options: GenerateOptions) -> None:
     """Make the video and its contact sheet."""
     inputs = read_inputs(options.video, options.sampling, options.model)
-    with process_group(options.model.device) as device:
+    check_encoding(inputs.settings.width, inputs.settings.height, options.output.fps)
+    with process_group(options.model.device) as device, claimed(options):
         encoded = encode_inputs(inputs, options.video, options.model, device)
         model, low = build_models(inputs.files, options.model, device)
         with progress_bar(inputs.settings.steps) as report:
@@ -169,11 +185,11 @@ def generate(options: GenerateOptions) -> None:
                 device=device,
             )
         if encoded.vae is not None:
-            write_result(encoded.vae.decode(latents), options)
+            options.output.write(latents, encoded.vae, options.about(inputs.settings))
 
 
-def write_result(frames: Tensor, options: GenerateOptions) -> None:
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_video(frames, options.out, options.fps)
-    contact_sheet(frames).save(options.sheet)
-    log.info("wrote %s and %s", options.out, options.sheet)
+def claimed(options: GenerateOptions) -> AbstractContextManager:
+    """The outputs, claimed by the first process for all."""
+    if is_first():
+        return claim_outputs(options.outputs, options.inputs, options.output.overwrite)
+    return nullcontext()

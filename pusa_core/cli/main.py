@@ -6,16 +6,21 @@ import os
 import sys
 
 from ..model.parallel import process_count
+from ..storage.atomic import SaveError
 from .analysis import add_attention_map, add_drift
+from .decode import add_decode
 from .generate import add_generate
 
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130  # as shells say it
 MOVED = {"vbench": "vbench is a benchmark now: python -m benchmarks.vbench, from the repository, with the same options"}
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add_command in (add_generate, add_attention_map, add_drift):
+    for add_command in (add_generate, add_decode, add_attention_map, add_drift):
         add_command(commands)
     return parser
 
@@ -44,5 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
         args.run(args.options(args))
     except ImportError as error:
         sys.exit(f'error: {error}; install what works without ComfyUI: pip install "pusa[standalone]"')
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SaveError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # of the libraries below, such as a full GPU
+        log.debug("", exc_info=True)
+        sys.exit(f"error: {type(error).__name__}: {' '.join(str(error).split())}")

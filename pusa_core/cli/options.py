@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..model.device import DTYPES, best_device, default_dtype
+from ..model.device import DTYPES, best_device, check_device, default_dtype
 from ..sampling.pipeline import Settings, parse_keyframe
 from ..sampling.tasks import usage
 from ..weights.demo_files import DEMO
@@ -83,6 +83,14 @@ class ModelOptions:
         for path in (self.checkpoint, self.checkpoint_low, self.vae, self.text_encoder):
             if path is not None and path != DEMO and not Path(path).exists():
                 raise FileNotFoundError(f"no such file: {path}")
+        check_device(self.device)
+
+    @property
+    def paths(self) -> list[str]:
+        """All files of the model that the command reads, the demo's aside."""
+        loras = [file for file, _ in [*(self.lora or ()), *(self.lora_low or ())]]
+        named = [self.checkpoint, self.checkpoint_low, self.vae, self.text_encoder, *loras]
+        return [path for path in named if path is not None and path != DEMO]
 
     @property
     def experts(self) -> list[tuple[str, tuple[LoraFile, ...]]]:
@@ -131,6 +139,11 @@ class VideoOptions:
     task: tuple[str, ...] | None = None
     keyframe: tuple[tuple[int, Path, float], ...] = ()
     noise_levels: str | None = None
+
+    @property
+    def paths(self) -> list[str | Path]:
+        """The pictures and clips that are given."""
+        return [*(self.task or ())[1:], *(file for _, file, _ in self.keyframe)]
 
 
 def add_video_flags(parser: argparse.ArgumentParser) -> None:
@@ -189,10 +202,3 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--cfg", type=float, default=Settings.cfg, help="guidance scale (default %(default)s); 1 is twice as fast")
     add("--shift", type=float, default=Settings.shift, help="of the noise schedule (default %(default)s)")
     add("--seed", type=int, default=Settings.seed, help="of the noise (default %(default)s)")
-
-
-def check_output(paths: list[Path], overwrite: bool) -> None:
-    """Raise when a file to be written is there already."""
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists; give another --out, or --overwrite")

@@ -21,12 +21,10 @@ class Umt5Encoder:
     """
 
     def __init__(self, path: str | PathLike, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16):
-        from transformers import AutoTokenizer, UMT5EncoderModel
-
         path = Path(path)
         if path.is_dir():
-            self.model = UMT5EncoderModel.from_pretrained(path, dtype=dtype).to(device).eval()
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            model, tokenizer = _read_folder(path, dtype)
+            self.model = model.to(device).eval()
             self._tokenize = lambda text: tokenizer(text, truncation=True, max_length=MAX_TOKENS).input_ids
         else:
             tensors = read_tensors(path)
@@ -35,14 +33,34 @@ class Umt5Encoder:
                     f"{path} is not a umt5 text encoder with its tokenizer inside; "
                     f"use umt5_xxl_fp16.safetensors, or a folder in the Hugging Face layout"
                 )
-            self._tokenize = _sentencepiece(tensors.pop(_TOKENIZER))
-            self.model = _build_umt5(tensors).to(device, dtype).eval()
+            try:
+                self._tokenize = _sentencepiece(tensors.pop(_TOKENIZER))
+                self.model = _build_umt5(tensors).to(device, dtype).eval()
+            except (KeyError, RuntimeError, ZeroDivisionError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(f"{path} is no whole umt5 text encoder ({reason}); download it again") from error
 
     @torch.inference_mode()
     def __call__(self, text: str) -> Tensor:
         tokens = torch.tensor([self._tokenize(" ".join(text.split()))], device=self.model.device)
         hidden = self.model(tokens).last_hidden_state.float()
         return torch.nn.functional.pad(hidden, (0, 0, 0, MAX_TOKENS - hidden.shape[1]))
+
+
+def _read_folder(path: Path, dtype: torch.dtype):
+    """Model and tokenizer of a folder in the Hugging Face layout; nothing in it is executed."""
+    from transformers import AutoTokenizer, UMT5EncoderModel
+
+    if not any(path.glob("*.safetensors")):
+        raise ValueError(f"{path} holds no .safetensors file; pickled weights can run code and are not read")
+    try:
+        model = UMT5EncoderModel.from_pretrained(path, dtype=dtype, use_safetensors=True, local_files_only=True)
+        return model, AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except ImportError:
+        raise
+    except Exception as error:  # of the library's parsers; all of it means another or a damaged folder
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} cannot be read as a umt5 text encoder ({reason}); download it again") from error
 
 
 def _sentencepiece(model: Tensor):

@@ -48,12 +48,8 @@ class WanVae:
 
     def __init__(self, path: str | PathLike, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         from diffusers import AutoencoderKLWan
-        from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-        tensors = {name.removeprefix("model."): value for name, value in read_tensors(path).items()}
-        weights = convert_wan_vae_to_diffusers(tensors)
-        if "encoder.conv_in.weight" not in weights or "decoder.conv_out.weight" not in weights:
-            raise ValueError(f"{path} is not a Wan2.1 VAE (first names: {sorted(tensors)[:3]}); use wan_2.1_vae")
+        weights = _read_weights(path)
         latent_channels = weights["decoder.conv_in.weight"].shape[1]
         if latent_channels != LATENT_CHANNELS:
             raise ValueError(
@@ -63,7 +59,11 @@ class WanVae:
             base_dim=weights["encoder.conv_in.weight"].shape[0],
             decoder_base_dim=weights["decoder.conv_out.weight"].shape[1],
         )
-        model.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        try:
+            model.load_state_dict({name: value.to(dtype) for name, value in weights.items()}, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{path} is no whole Wan2.1 VAE ({reason} ...); download wan_2.1_vae again") from error
         self.model = model.to(device).eval().requires_grad_(False)
         self.mean = torch.tensor(model.config.latents_mean, device=device).view(1, -1, 1, 1, 1)
         self.std = torch.tensor(model.config.latents_std, device=device).view(1, -1, 1, 1, 1)
@@ -91,3 +91,19 @@ class WanVae:
         raw = latents.to(self.mean) * self.std + self.mean
         video = self.model.decode(raw.to(self.model.dtype)).sample
         return (rearrange(video.float(), "b c t h w -> b t h w c").cpu() / 2 + 0.5).clamp(0, 1)
+
+
+def _read_weights(path: str | PathLike) -> dict[str, Tensor]:
+    """The tensors of a VAE file under diffusers' names. Raises ``ValueError`` for another file."""
+    from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+    tensors = {name.removeprefix("model."): value for name, value in read_tensors(path).items()}
+    names = f"first names: {sorted(tensors)[:3]}"
+    try:
+        weights = convert_wan_vae_to_diffusers(dict(tensors))
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} is no whole Wan2.1 VAE ({names}; {error!r}); use wan_2.1_vae") from error
+    ends = [weights.get(f"{name}.weight") for name in ("encoder.conv_in", "decoder.conv_in", "decoder.conv_out")]
+    if any(end is None or end.ndim < 2 for end in ends):
+        raise ValueError(f"{path} is not a Wan2.1 VAE ({names}); use wan_2.1_vae")
+    return weights

@@ -1,50 +1,63 @@
-"""Reading images and videos, writing videos and contact sheets (PyAV, Pillow)."""
+"""Pictures and clips as tensors, MP4 files, contact sheets (PyAV, Pillow)."""
 
 import math
+from collections import deque
+from fractions import Fraction
+from itertools import islice
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+from ..storage.atomic import write_whole
+from .colours import BT709, LIMITED, ToYuv
+from .decode import Shown, shown_frames, shown_size
+
+MAX_FPS = 1000
+_ENCODER = "h264"
+MAX_SIDE = 16384  # pixels, of H.264
 
 
-def read_frames(path: str | PathLike) -> Tensor:
-    """Read an image or video as ``[T, H, W, 3]`` fp32 in 0..1; an image has T = 1.
+def read_frames(
+    path: str | PathLike, size: tuple[int, int] | None = None, *, first: int | None = None, last: int | None = None
+) -> Tensor:
+    """Read a picture or clip as ``[T, H, W, 3]`` fp32 in 0..1, frame by frame; a picture has T = 1.
+
+    Args:
+        path: what PyAV or Pillow can read.
+        size: width and height; each frame is scaled to cover them and centre-cropped as soon as it is read.
+        first, last: read at most so many frames, from the start or from the end.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: neither an image nor a video.
+        ValueError: neither a picture nor a clip.
     """
+    frames = shown_frames(_existing(path))
+    chosen: list[Shown] | deque[Shown] | islice[Shown] = islice(frames, first)
+    if last is not None:
+        chosen = deque(frames, maxlen=last)  # their pixels are not converted yet
+    pixels = [frame.pixels(size) for frame in chosen]
+    if not pixels:
+        raise ValueError(f"{path} holds no video frame")
+    if any(picture.shape != pixels[0].shape for picture in pixels):
+        raise ValueError(f"{path} changes its size on the way; convert it to one size")
+    return torch.from_numpy(np.stack(pixels)).float().div_(255)
+
+
+def frame_size(path: str | PathLike) -> tuple[int, int]:
+    """Displayed width and height of a picture or clip; errors as of :func:`read_frames`."""
+    return shown_size(_existing(path))
+
+
+def _existing(path: str | PathLike) -> Path:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    frames = [_read_picture(path)] if path.suffix.lower() in PICTURES else _read_clip(path)
-    return torch.from_numpy(np.stack(frames)).float() / 255
-
-
-def _read_picture(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error})") from error
-
-
-def _read_clip(path: Path) -> list[np.ndarray]:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} cannot be read as a video ({error})") from error
-    if not frames:
-        raise ValueError(f"{path} holds no video frame")
-    return frames
+    return path
 
 
 def resize_cover(frames: Tensor, width: int, height: int) -> Tensor:
@@ -58,20 +71,57 @@ def resize_cover(frames: Tensor, width: int, height: int) -> Tensor:
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
+    """Values in 0..1 as bytes of the same shape."""
     return (frames.clamp(0, 1) * 255).round().byte().numpy()
 
 
-def write_video(frames: Tensor, path: str | PathLike, fps: int = 16) -> None:
-    """Write frames ``[T, H, W, 3]`` in 0..1 as an H.264 MP4 (yuv420p, nearly lossless)."""
+def check_encoding(width: int, height: int, fps: int) -> None:
+    """Raise ``ValueError`` unless :func:`write_video` can write such a video, ``ImportError`` without PyAV."""
     import av
 
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("h264", rate=fps)
-        stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-        stream.options = {"crf": "12"}
-        for picture in to_uint8(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+    if not 1 <= fps <= MAX_FPS:
+        raise ValueError(f"fps is {fps}; use 1 to {MAX_FPS}, such as 16")
+    if width % 2 or height % 2 or not 2 <= min(width, height) <= max(width, height) <= MAX_SIDE:
+        raise ValueError(f"an H.264 video cannot be {width} x {height}; both sides must be even, up to {MAX_SIDE}")
+    if _ENCODER not in av.codecs_available:
+        raise ValueError("PyAV comes without an H.264 encoder here; install it from PyPI: pip install av")
+
+
+def write_video(frames: Tensor, path: str | PathLike, fps: int = 16, *, replace: bool = True) -> None:
+    """Write frames ``[T, H, W, 3]`` in 0..1 as an H.264 MP4 (yuv420p, nearly lossless), atomically.
+
+    The file names its colours: limited range, the matrix of BT.709 from 720 lines on and of BT.601 below, primaries and
+    transfer of BT.709. ``replace``: whether a file that exists may be replaced.
+
+    Raises:
+        ValueError: frames, sizes or a rate of which no such video can be made.
+        pusa_core.storage.atomic.SaveError: the file cannot be written.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
+        raise ValueError(f"frames have the shape {tuple(frames.shape)}; a video is made of [T, H, W, 3] with T > 0")
+    check_encoding(frames.shape[2], frames.shape[1], fps)
+    write_whole(path, lambda temporary: _encode(frames, temporary, fps), replace=replace)
+
+
+def _encode(frames: Tensor, path: Path, fps: int) -> None:
+    import av
+
+    to_yuv = ToYuv(frames.shape[1])
+    try:
+        with av.open(str(path), "w", format="mp4") as container:
+            stream: Any = container.add_stream(_ENCODER, rate=fps)
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            stream.options = {"crf": "12"}
+            context = stream.codec_context
+            context.colorspace, context.color_range = to_yuv.matrix, LIMITED
+            context.color_primaries = context.color_trc = BT709
+            for number, picture in enumerate(frames):
+                frame = to_yuv(to_uint8(picture))
+                frame.pts, frame.time_base = number, Fraction(1, fps)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise OSError(f"{error.strerror or error}") from error
 
 
 def contact_sheet(frames: Tensor, count: int = 10, columns: int = 5, cell: int = 192) -> Image.Image:

@@ -4,10 +4,13 @@ The Wan VAE turns pixel frame 0 into latent frame 0 and every four pixel frames 
 latent frame ``i > 0`` covers pixel frames ``4 i - 3 ... 4 i``.
 """
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 STRIDE = 4  # pixel frames per latent frame, after the first
 LEAD_IN_FRAMES = 5
@@ -67,6 +70,14 @@ def lead_in(
     front = 0 if latent_position == 0 else frames
     fill = -(front + length - 1) % STRIDE
     before, after = (front + fill, 0) if from_end and front else (front, fill)
+    if fill and length > 1:  # a picture fills its latent frame by being repeated
+        log.warning(
+            "a clip of %d frames does not fill its latent frames: its %s frame is shown %d times; %d frames fill them",
+            length,
+            "last" if after else "first",
+            fill + 1,
+            length + fill,
+        )
     parts = [clip[:1].expand(before, *clip.shape[1:]), clip, clip[-1:].expand(after, *clip.shape[1:])]
     return torch.cat(parts), latent_length(front) if front else 0
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..media.vae import LATENT_CHANNELS, STRIDE, Vae
-from ..media.video import read_frames, resize_cover
+from ..media.video import read_frames
 from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
 from .keyframes import Given, check_size, clip_start, latent_length, lead_in
 from .sampler import StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
@@ -43,7 +43,7 @@ class Keyframe:
 
         Raises ``FileNotFoundError``, or ``ValueError`` for a file that is neither.
         """
-        return cls(resize_cover(read_frames(path), settings.width, settings.height), position, noise_level)
+        return cls(read_frames(path, (settings.width, settings.height)), position, noise_level)
 
 
 def parse_keyframe(text: str) -> tuple[int, Path, float]:

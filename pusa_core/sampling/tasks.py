@@ -44,8 +44,10 @@ TASKS = {
 }
 
 
-def read_task(name: str, *files: str) -> list[tuple[Place, Tensor]]:
+def read_task(name: str, *files: str, size: tuple[int, int] | None = None) -> list[tuple[Place, Tensor]]:
     """The slots of task ``name`` with their pixel frames ``[T, H, W, 3]``, read from ``files``.
+
+    With ``size`` (width, height), the frames are scaled to cover it and cropped.
 
     Raises ``ValueError`` when there is no such task, it takes another number of files, or a clip is too short.
     """
@@ -57,13 +59,13 @@ def read_task(name: str, *files: str) -> list[tuple[Place, Tensor]]:
         raise ValueError(f"task {name} takes {len(places)} files ({wanted}); {len(files)} are given")
     read = []
     for place, file in zip(places, files, strict=True):
-        frames = read_frames(file)
+        frames = read_frames(file, size, **{"last" if place.last else "first": place.length})
         if len(frames) < place.length:
             raise ValueError(
                 f"task {name} takes {place.length} frames for {place.title.lower()}; {file} has {len(frames)}: give a "
                 f"longer clip, or place it with --keyframe"
             )
-        read.append((place, frames[-place.length :] if place.last else frames[: place.length]))
+        read.append((place, frames))
     return read
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..storage.atomic import write_whole
 from .files import check_finite, read_tensors
 from .tensor_names import layer_name, spelling
 
@@ -193,9 +194,13 @@ def load_lora(path: str | PathLike) -> Lora:
 
 
 def save_lora(lora: Lora, path: str | PathLike, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a LoRA as safetensors under the names that ComfyUI's own loaders read."""
+    """Write a LoRA as safetensors under the names that ComfyUI's own loaders read, atomically.
+
+    Raises :class:`pusa_core.storage.atomic.SaveError`.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in lora.state_dict().items()}
-    save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
+    about = {"format": "pt", **(metadata or {})}
+    write_whole(path, lambda file: save_file(tensors, file, about))
 
 
 def match_lora(lora: Lora, shapes: Mapping[str, tuple[int, ...]]) -> LoraMatch:

@@ -49,14 +49,14 @@ def test_image_to_video_writes_a_video_that_starts_with_the_image(tmp_path, pict
     vae = WanVae(VAE)
     first = vae.decode(vae.encode(read_frames(picture)))[0].numpy() * 255  # what the VAE makes of the picture
     assert np.abs(frames[0] - first).mean() < 4  # only the video codec lies between
-    assert Image.open(tmp_path / "out.png").size[0] > 500
+    assert Image.open(tmp_path / "out.sheet.png").size[0] > 500
 
 
 def test_offloaded_weights_make_the_same_video(tmp_path, picture):
     sheets = []
     for extra in ([], ["--offload"]):
         generate(tmp_path, "--keyframe", f"0={picture}", "--steps", 1, "--frames", 9, "--overwrite", *extra)
-        sheets.append(np.asarray(Image.open(tmp_path / "out.png")))
+        sheets.append(np.asarray(Image.open(tmp_path / "out.sheet.png")))
     assert np.array_equal(*sheets)
 
 
@@ -65,7 +65,7 @@ def test_frames_left_out_make_another_video_of_the_same_picture(tmp_path, pictur
     for refresh in (1, 0):
         arguments = ["--steps", 3, "--frames", 9, "--overwrite", "--given-frames-refresh", refresh]
         generate(tmp_path, "--keyframe", f"0={picture}", *arguments)
-        sheets.append(np.asarray(Image.open(tmp_path / "out.png")).astype(int))
+        sheets.append(np.asarray(Image.open(tmp_path / "out.sheet.png")).astype(int))
     assert 0 < np.abs(sheets[0] - sheets[1]).mean() < 3
 
 
@@ -120,7 +120,7 @@ def test_the_commands_of_the_readme_run(inputs, monkeypatch, task_commands, task
     out = arguments[arguments.index("--out") + 1]
     main([*arguments, "--steps", "1", "--cfg", "1"])
     assert len(frames_of(inputs / out)) == 81
-    assert (inputs / out).with_suffix(".png").exists()
+    assert (inputs / out).with_suffix(".sheet.png").exists()
 
 
 class Identity:
@@ -149,7 +149,11 @@ def test_a_task_places_the_right_frames(monkeypatch, task, files, given, levels)
     # every frame has its own colour
     clip = torch.arange(81.0).view(81, 1, 1, 1).expand(81, 16, 16, 3)
     pictures = {"clip": clip, "start": clip[:1], "middle": clip[40:41], "end": clip[80:]}
-    monkeypatch.setattr(tasks, "read_frames", pictures.__getitem__)
+
+    def read(name, size, first=None, last=None):
+        return pictures[name][-last:] if last else pictures[name][:first]
+
+    monkeypatch.setattr(tasks, "read_frames", read)
     keyframes = [Keyframe(frames, place.position) for place, frames in tasks.read_task(task, *files)]
     result = encode_keyframes(Identity(), keyframes, Settings(16, 16), TASKS[task].noise_levels)
     expected = [given.get(frame, 0) for frame in range(21)]
