@@ -55,7 +55,7 @@ def test_averaging_before_the_softmax_is_something_else():
 
 
 def test_tokens_that_do_not_fit_the_frames_are_refused():
-    with pytest.raises(ValueError, match="35 tokens cannot be shared out among 4"):
+    with pytest.raises(ValueError, match="35 tokens cannot be divided among 4"):
         frame_attention(torch.zeros(1, 35, 1, 2), torch.zeros(1, 35, 1, 2), 4)
 
 
