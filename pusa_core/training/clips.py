@@ -1,8 +1,5 @@
 """The clips of a data set folder: discovery, captions, decoding."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..media.video import resize_cover
+from .captions import is_file, read_caption, read_metadata
 
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
-NESTED = ("", "train", "videos")  # sub-folders of the metadata's file names; "train" as in Pusa's released data set
 
 TICK = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
 
@@ -28,17 +25,17 @@ class Clip:
     caption: str
 
 
-def find_clips(folder: Path, skip: Skip) -> list[Clip]:
+def find_clips(folder: Path, skip: Skip, allow_outside: bool = False) -> list[Clip]:
     """The clips with captions in ``folder``, sorted by name; others are reported to ``skip``.
 
     The clips listed in ``metadata.csv`` or ``metadata.jsonl`` (``file_name``, ``text``) if there is one, otherwise
-    every video with a ``.txt`` of the same name.
+    every video with a ``.txt`` of the same name. ``allow_outside``: the metadata may name files that are not in it.
 
     Raises ``ValueError`` when the metadata cannot be read.
     """
     clips = []
-    for path, caption in sorted(_listed(folder)):
-        if not path.is_file():
+    for path, caption in sorted(_listed(folder, skip, allow_outside)):
+        if not is_file(path):
             skip(path.name, "listed in the metadata, but there is no such file")
         elif not caption.strip():
             skip(path.name, f"no caption; write one into {path.with_suffix('.txt').name}, or into the metadata")
@@ -47,47 +44,17 @@ def find_clips(folder: Path, skip: Skip) -> list[Clip]:
     return clips
 
 
-def _listed(folder: Path) -> Iterator[tuple[Path, str]]:
-    for name, read in (("metadata.csv", _read_csv), ("metadata.jsonl", _read_jsonl)):
-        if (folder / name).is_file():
-            for row in _rows(folder / name, read):
-                if not row.get("file_name"):
-                    raise ValueError(f"{folder / name}: no file_name in {row}; a row needs file_name and text")
-                yield _locate(folder, str(row["file_name"])), str(row.get("text") or "")
-            return
+def _listed(folder: Path, skip: Skip, allow_outside: bool) -> Iterator[tuple[Path, str]]:
+    listed = read_metadata(folder, allow_outside)
+    if listed is not None:
+        yield from listed
+        return
     for path in folder.iterdir():
         if path.suffix.lower() in VIDEOS and path.is_file():
-            text = path.with_suffix(".txt")
-            yield path, text.read_text(encoding="utf-8-sig", errors="replace") if text.is_file() else ""
-
-
-def _rows(path: Path, read: Callable[[str], list[dict]]) -> list[dict]:
-    try:
-        return read(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8") from error
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read ({error}); correct that line") from error
-
-
-def _locate(folder: Path, name: str) -> Path:
-    places = [folder / nested / name for nested in NESTED]
-    return next((place for place in places if place.is_file()), places[0])
-
-
-def _read_csv(text: str) -> list[dict]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-def _read_jsonl(text: str) -> list[dict]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
             try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number} is not a JSON object: {error}") from error
-    return rows
+                yield path, read_caption(path.with_suffix(".txt"))
+            except (ValueError, OSError) as error:
+                skip(path.name, str(error))
 
 
 def clip_size(path: Path) -> tuple[int, int]:

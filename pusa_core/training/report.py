@@ -25,7 +25,7 @@ class JsonReport:
     """JSON lines on standard output; everything else that is printed goes to standard error."""
 
     def __init__(self) -> None:
-        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
         os.dup2(2, 1)
         sys.stdout = sys.stderr
 
