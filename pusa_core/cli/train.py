@@ -1,6 +1,7 @@
 """``python -m pusa_core.training``: a folder of clips -> a LoRA."""
 
 import argparse
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ import torch
 
 from ..media.text_encoder import load_text_encoder
 from ..media.vae import load_vae
+from ..training.cache import CacheError
 from ..training.config import SECTIONS, Config
 from ..training.config_file import read_config
+from ..training.failure import MEMORY, TrainingFailed
 from ..training.files import SaveError
 from ..training.options import usage
 from ..training.prepare import LoadText, LoadVae
@@ -74,19 +77,17 @@ def main(
             return train(options, config, load_vae, load_text_encoder, stop)
     except (ValueError, OSError, ImportError) as error:
         return _fail(error, BAD_INPUT)
-    except SaveError as error:
+    except (SaveError, CacheError, TrainingFailed) as error:
         return _fail(error, CRASH)
     except torch.OutOfMemoryError as error:
         log.exception("out of memory")
-        hint = (
-            "lower train.batch, data.frames or the size, or turn on train.offload_checkpoints and train.offload_weights"
-        )
-        return _fail(f"the GPU's memory is full; {hint} ({error})", CRASH)
+        return _fail(f"{MEMORY} ({error})", CRASH)
     except Exception as error:
         log.exception("the training crashed")
         return _fail(f"{type(error).__name__}: {error}", CRASH)
 
 
 def _fail(error: object, code: int) -> int:
-    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    with contextlib.suppress(OSError):  # the terminal is gone
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
     return code

@@ -7,7 +7,8 @@ them is a miss. Entries carry a checksum; a corrupt or unreadable one is encoded
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..media.vae import Vae
-from .clips import Clip, Skip, clip_size, nearest_size, read_clip
-from .config import Config, DataOptions
+from .clips import Clip, Skip, nearest_size, read_clip
+from .config import Config
 from .files import SaveError
+from .scan import Facts, KnownClips, scan
+from .sources import DataOptions
 
 log = logging.getLogger(__name__)
 
@@ -62,30 +65,26 @@ def file_identity(path: Path) -> str:
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def hash_of(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
 
 
-def entry_names(clips: Sequence[Clip], data: DataOptions, encoders: Encoders, skip: Skip) -> list[Entry]:
-    """The cache entries of the clips; a file that is not a video is reported to ``skip``."""
+def entry_names(
+    clips: Sequence[Clip], data: DataOptions, encoders: Encoders, skip: Skip, facts: Mapping[Path, Facts] | None = None
+) -> list[Entry]:
+    """The cache entries of the clips; a file that is not a video is reported to ``skip``.
+
+    ``facts``: of the clips, from :func:`.scan.scan`; without them each file is read.
+    """
+    known = facts if facts is not None else scan(clips, KnownClips(data.cache_folder), skip, lambda *_: None)
     entries = []
     for clip in clips:
-        try:
-            size = nearest_size(clip_size(clip.path), data.sizes)
-        except ValueError as error:
-            skip(clip.path.name, str(error))
+        if clip.path not in known:
             continue
-        content = file_hash(clip.path)
-        latents = hash_of(FORMAT, content, size, data.frames, data.fps, encoders.vae_identity)
-        entries.append(Entry(clip, size, content, latents, context_name(clip.caption, encoders)))
+        found = known[clip.path]
+        size = nearest_size(found.size, data.sizes)
+        latents = hash_of(FORMAT, found.content, size, data.frames, data.fps, encoders.vae_identity)
+        entries.append(Entry(clip, size, found.content, latents, context_name(clip.caption, encoders)))
     return entries
 
 
@@ -93,12 +92,22 @@ def context_name(caption: str, encoders: Encoders) -> str:
     return hash_of(FORMAT, caption, encoders.text_identity)
 
 
+class CacheError(Exception):
+    """An entry that was there at the start cannot be read any more; the message names it."""
+
+
 class Cache:
     """Cache entries in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"cannot make the cache folder {folder} ({error}); set data.cache to a folder that can be written, or "
+                f"move the clips into one"
+            ) from error
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
@@ -125,21 +134,30 @@ class Cache:
         """
         value = value.contiguous()
         about = {"sha256": _checksum(value, str(length)), "length": str(length)}
-        temporary = self.folder / f".{name}.{os.getpid()}.partial"
+        # a name of its own: several runs may fill one cache, also from several machines
+        temporary = self.folder / f".{name}.{uuid.uuid4().hex}.partial"
         try:
             save_file({"value": value}, temporary, about)
             os.replace(temporary, self.path(name))
         except (OSError, SafetensorError) as error:
+            if isinstance(error, PermissionError) and self.holds(name):
+                return  # Windows: another run wrote the same entry and is reading it
             raise SaveError(
-                f"cannot write to the cache {self.folder} ({error}); make room, or set data.cache"
+                f"cannot write to the cache {self.folder} ({error}); make room, or set data.cache to another folder"
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
     def read(self, name: str) -> Tensor:
         """The entry's tensor in fp32: latents ``[16, F, h, w]`` or a context ``[L, text_dim]``."""
-        with safe_open(self.path(name), framework="pt") as file:
-            value, length = file.get_tensor("value").float(), int(file.metadata()["length"])
+        try:
+            with safe_open(self.path(name), framework="pt") as file:
+                value, length = file.get_tensor("value").float(), int(file.metadata()["length"])
+        except (OSError, SafetensorError, KeyError) as error:
+            raise CacheError(
+                f"the cache entry {self.path(name)} cannot be read ({error}); leave data.cache in its place while a "
+                f"training runs"
+            ) from error
         return torch.nn.functional.pad(value, (0, 0, 0, length - len(value))) if length else value
 
 
@@ -156,27 +174,27 @@ def fill(
     config: Config,
     encoders: Encoders,
     skip: Skip,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int, int, int], None],
     captions: Sequence[str] = (),
 ) -> list[Entry]:
     """Encode what is not cached; returns the entries that can be trained on.
 
     Args:
         skip: called for each clip that cannot be decoded.
-        progress: ``progress(done, total)``, counting clips and captions together.
+        progress: ``progress(done, total, captions, all_captions)``; the first two count clips and captions together.
         captions: further captions to encode.
     """
     texts = {context_name(text, encoders): text for text in (*captions, *(entry.clip.caption for entry in entries))}
     missing = {name: text for name, text in texts.items() if not cache.holds(name)}
     total, done = len(texts) + len(entries), len(texts) - len(missing)
-    progress(done, total)
+    progress(done, total, done, len(texts))
     if missing:
         encode = encoders.load_text()
         for name, text in missing.items():
             context = encode(text)[0].cpu()  # [L, text_dim], zero past the end of the text
             used = len(context) - int(context.any(dim=1).flip(0).int().argmax()) if context.any() else 0
             cache.write(name, context[:used].bfloat16(), len(context))
-            progress(done := done + 1, total)
+            progress(done := done + 1, total, done, len(texts))
         del encode  # as large as the DiT: freed before the VAE is loaded
     usable, vae = [], lru_cache(encoders.load_vae)
     for entry in entries:
@@ -186,8 +204,12 @@ def fill(
         except ValueError as error:
             skip(entry.clip.path.name, str(error))
         else:
-            if frames is not None:
-                cache.write(entry.latents, vae().encode(frames)[0].cpu().half())
-            usable.append(entry)
-        progress(done := done + 1, total)
+            latents = None if frames is None else vae().encode(frames)[0].cpu().half()
+            if latents is not None and not latents.isfinite().all():
+                skip(entry.clip.path.name, "the VAE encodes it to numbers that are not finite")
+            else:
+                if latents is not None:
+                    cache.write(entry.latents, latents)
+                usable.append(entry)
+        progress(done := done + 1, total, len(texts), len(texts))
     return usable

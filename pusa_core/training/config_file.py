@@ -71,9 +71,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML ({error}); correct that line") from error
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}); make it readable") from error
 
 
 def _known(name: str, names: list[str], what: str) -> None:

@@ -1,7 +1,7 @@
 """Training batches. Every batch is a pure function of the seed and the step, so that resuming needs no other state."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -118,8 +118,12 @@ class ReadAhead:
         return self._pool.submit(self.batches.__getitem__, index)
 
 
-def split(entries: Sequence[Entry], validation: float) -> tuple[list[Entry], list[Entry]]:
+def split(
+    entries: Sequence[Entry], validation: float, trained: Collection[str] = ()
+) -> tuple[list[Entry], list[Entry]]:
     """Split into training and validation clips (a count, or a fraction below 1), by content hash.
+
+    ``trained``: content hashes of clips that are held out last, since the run has been trained on them.
 
     Raises ``ValueError`` when none is left to train on.
     """
@@ -128,7 +132,8 @@ def split(entries: Sequence[Entry], validation: float) -> tuple[list[Entry], lis
         count = 1
     if count >= len(entries):
         raise ValueError(f"data.validation is {validation:g}: of {len(entries)} usable clips none is left to train on")
-    held = set(sorted(range(len(entries)), key=lambda index: entries[index].content)[:count])
+    contents = [entry.content for entry in entries]
+    held = set(sorted(range(len(entries)), key=lambda i: (contents[i] in trained, contents[i]))[:count])
     return (
         [entry for index, entry in enumerate(entries) if index not in held],
         [entry for index, entry in enumerate(entries) if index in held],

@@ -109,10 +109,12 @@ class SampleVideo:
                 adapter.strength = 1.0
 
     def write(self, latents: Tensor, picture: Path, video: Path) -> None:
-        """Raises :class:`pusa_core.training.files.SaveError`."""
+        """Write what is not there yet. Raises :class:`pusa_core.training.files.SaveError`."""
         frames = self.vae.decode(latents)
-        write_whole(picture, lambda path: contact_sheet(frames).save(path, format="PNG"))
-        write_whole(video, lambda path: write_video(frames, path, SAMPLE_FPS))
+        if not picture.exists():
+            write_whole(picture, lambda path: contact_sheet(frames).save(path, format="PNG"))
+        if not video.exists():
+            write_whole(video, lambda path: write_video(frames, path, SAMPLE_FPS))
 
 
 class _NoVae:

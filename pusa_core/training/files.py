@@ -1,5 +1,6 @@
 """Atomic writes of files and folders."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-SUFFIX = ".partial"
+SUFFIX = ".pusa.partial"  # no other program leaves files of that name
 
 
 class SaveError(Exception):
@@ -41,11 +42,20 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def remove(path: Path) -> None:
     """Delete a file or folder if it exists. A folder is renamed first: its name never stands for a partial one."""
     if path.is_dir():
-        if path.suffix != SUFFIX:
+        if not path.name.endswith(SUFFIX):
             path = path.rename(path.with_name(f"{path.name}.old{SUFFIX}"))
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _to_disk(path: Path) -> None:

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..model.device import best_device
 from .config import TrainOptions
 
+T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # collective timeout while rank 0 encodes clips
 
 SHARD = "zero"  # tag of DeepSpeed checkpoints
@@ -21,6 +23,8 @@ class Launch:
     """A single process on one device."""
 
     rank, world = 0, 1
+    sharded = False  # no process has all of the weights or of the optimiser
+    alone = False  # the other processes have failed; nobody is waited for
 
     def __init__(self, options: TrainOptions) -> None:
         self.device = self.load_device = torch.device(options.device or best_device())
@@ -43,6 +47,10 @@ class Launch:
     def mean(self, value: Tensor) -> Tensor:
         """Mean over all processes."""
         return value
+
+    def first(self, work: Callable[[], T]) -> T:
+        """The result of ``work`` in process 0, in every process; the others wait for it. Its error likewise."""
+        return work()
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -92,6 +100,7 @@ class AcceleratedLaunch(Launch):
         self.load_device = torch.device("cpu") if sharded else self.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self._engine: Any = None
+        self.sharded = sharded or self.accelerator.state.deepspeed_plugin is not None
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
                 "train_micro_batch_size_per_gpu": options.batch,
@@ -117,6 +126,23 @@ class AcceleratedLaunch(Launch):
     def mean(self, value: Tensor) -> Tensor:
         return self.accelerator.reduce(value, reduction="mean")
 
+    def first(self, work: Callable[[], T]) -> T:
+        from accelerate.utils import broadcast_object_list
+
+        result: list[Any] = [None, ""]
+        error: Exception | None = None
+        if self.rank == 0:
+            try:
+                result[0] = work()
+            except Exception as failure:
+                error, result[1] = failure, str(failure) or type(failure).__name__
+        broadcast_object_list(result)
+        if error is not None:
+            raise error
+        if result[1]:
+            raise ValueError(result[1])
+        return result[0]
+
     def any(self, flag: bool) -> bool:
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)).item())
 
@@ -141,10 +167,12 @@ class AcceleratedLaunch(Launch):
             self._engine.load_checkpoint(str(folder), SHARD, load_module_strict=False)
 
     def wait(self) -> None:
-        self.accelerator.wait_for_everyone()
+        if not self.alone:
+            self.accelerator.wait_for_everyone()
 
     def end(self) -> None:
-        self.accelerator.end_training()
+        if not self.alone:
+            self.accelerator.end_training()
 
 
 def launch(options: TrainOptions) -> Launch:

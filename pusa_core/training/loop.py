@@ -13,6 +13,7 @@ import torch
 from .config import Config
 from .data import generator
 from .evaluate import SIGMA_NAMES, validation_loss
+from .failure import Diverged
 from .files import SaveError, write_whole
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
@@ -34,6 +35,7 @@ class Trainer:
         self.model, self.optimizer, self.parameters = setup.model, setup.optimizer, setup.parameters
         self.ema = Ema(self.parameters, self.options.ema) if self.options.ema else None
         self.step = 0
+        self.updating = False  # the weights are between two steps
         self.row: Row = {}  # metrics of the last completed step
         if saved is not None:
             self.setup.load_state(saved.tensors(), self.ema)
@@ -43,7 +45,7 @@ class Trainer:
         self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
 
     def train(self) -> None:
-        """Raises :class:`Stopped` on request, with the state of the last completed step."""
+        """Raises :class:`Stopped` on request, with the state of the last completed step unless ``updating``."""
         if self.step:
             self.after_step()
         while self.step < self.options.steps:
@@ -74,16 +76,15 @@ class Trainer:
         norm = self.launch.clip(list(self.parameters.values()), self.options.clip or math.inf)
         value = self.launch.mean(total).item()
         if not math.isfinite(value) or not math.isfinite(norm):
-            raise ValueError(
-                f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}; train "
-                f"with a smaller train.lr (it is {self.options.lr:g}), from the last checkpoint with --resume, or anew"
-            )
+            raise Diverged(f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}")
         with self.setup.stop.deferred():  # a step is atomic
+            self.updating = True
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
                 self.ema.update()
             self.step += 1
+            self.updating = False
             self.row = {"step": self.step, "loss": value, "lr": lr, "seconds": time.monotonic() - started}
             self.setup.report("step", steps=self.options.steps, **self.row)
 
@@ -145,36 +146,56 @@ class Trainer:
         if self.saved_step == self.step:
             return
         tensors = dict(self.setup.state(self.ema))
+        if not all(value.isfinite().all() for value in tensors.values()):
+            raise Diverged(f"the weights after step {self.step} are not finite", weights_lost=True)
         shards = self.launch.save_shards(shards_path(self.folder))
         self.launch.wait()
         try:
             if self.metrics is not None:
                 info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
+                info["trained"] = sorted(self.setup.trained)
                 with self.setup.stop.deferred():
                     path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
                     self.saved_step = self.step
                     self.setup.report("checkpoint", step=self.step, path=str(path.resolve()))
-                    self.metrics.plot()
+                    self._plot()
             self.saved_step = self.step
         finally:
             self.launch.wait()
 
     def finish(self) -> dict[str, Any]:
-        """Save a checkpoint and the result; returns the values of the final event."""
-        self.save()
+        """Save a checkpoint, the result and the plot; returns the values of the final event.
+
+        Raises :class:`pusa_core.training.files.SaveError` once all of them have been tried.
+        """
+        failures: list[str] = []
+
+        def attempt(write: Callable[[], object]) -> None:
+            try:
+                write()
+            except SaveError as error:
+                failures.append(str(error))
+
+        attempt(self.save)
         values = self.ema.values if self.ema is not None else self.parameters
         weights = {name: self.launch.whole(value) for name, value in values.items()}
         path = result_path(self.config)
         if self.metrics is not None:
-            write_whole(path, lambda file: self.setup.write_result(weights, self.step, file))
-            self.metrics.plot()
-            self.metrics.close()
+            attempt(lambda: write_whole(path, lambda file: self.setup.write_result(weights, self.step, file)))
+            attempt(self._plot)
+            attempt(self.metrics.close)
+        if failures:
+            raise SaveError("; ".join(failures))
         return {
             "step": self.step,
             "checkpoint": str(checkpoint_path(self.folder, self.step).resolve()),
             "lora": str(path.resolve()),
             "plot": str(plot_path(self.folder).resolve()),
         }
+
+    def _plot(self) -> None:
+        if self.metrics is not None:
+            self.metrics.plot(self.setup.run.mark_png() if self.setup.run is not None else None)
 
     def _written(self, write: Callable[[], object]) -> bool:
         """Whether the write succeeded; a failure, such as a full disk, is logged and does not end the training."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL.PngImagePlugin import PngInfo
+
 from .files import SaveError, write_whole
 from .plot import draw_losses
 
@@ -63,12 +65,15 @@ class Metrics:
         except (OSError, SaveError) as error:
             log.error("cannot write the metrics of step %d (%s); tried again at the next step", row["step"], error)
 
-    def plot(self) -> None:
-        """Plot the losses so far. Raises :class:`pusa_core.training.files.SaveError`."""
+    def plot(self, mark: PngInfo | None = None) -> None:
+        """Plot the losses so far; ``mark`` goes into the picture's metadata.
+
+        Raises :class:`pusa_core.training.files.SaveError`.
+        """
         losses = [(row["step"], row["loss"]) for row in self.rows]
         held_out = [(row["step"], row["validation"]) for row in self.rows if row.get("validation") is not None]
         picture = draw_losses(losses, held_out)
-        write_whole(plot_path(self.folder), lambda path: picture.save(path, format="PNG"))
+        write_whole(plot_path(self.folder), lambda path: picture.save(path, format="PNG", pnginfo=mark))
 
     def close(self) -> None:
         """Flush pending rows. Raises :class:`pusa_core.training.files.SaveError`."""
@@ -76,6 +81,15 @@ class Metrics:
             self._rewrite()
         if self._board is not None:
             self._board.close()
+
+
+def is_metrics(path: Path) -> bool:
+    """Whether a CSV has the columns of a run's metrics."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().rstrip("\n").split(",")[: len(COLUMNS)] == list(COLUMNS)
+    except (OSError, ValueError):
+        return False
 
 
 def plot_path(folder: Path) -> Path:

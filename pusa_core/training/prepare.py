@@ -1,11 +1,9 @@
 """Data preparation: from a folder of clips to cached latents and captions."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from ..media.demo_text import encode_text
 from ..media.text_encoder import TextEncoder
@@ -16,9 +14,12 @@ from .clips import find_clips
 from .config import Config
 from .data import split
 from .launch import Launch
-from .report import Report, Silent
+from .report import Report
+from .scan import KnownClips, rate_warning, scan
 
 log = logging.getLogger(__name__)
+
+SHORT = 16  # letters of a clip's hash in a checkpoint
 
 LoadVae = Callable[..., Vae]
 """``load_vae(path, device=device)``, such as :func:`pusa_core.load_vae`."""
@@ -50,13 +51,22 @@ class Data:
 
 
 class Preparation:
-    """The clips of a run: discovered on construction, encoded by :meth:`encode`."""
+    """The clips of a run: discovered on construction, encoded by :meth:`encode`.
+
+    ``remember``: keep what was read of the clips' files in the cache folder.
+    """
 
     def __init__(
-        self, config: Config, load_vae: LoadVae, load_text: LoadText, device: torch.device, report: Report
+        self,
+        config: Config,
+        load_vae: LoadVae,
+        load_text: LoadText,
+        launch: Launch,
+        report: Report,
+        remember: bool = True,
     ) -> None:
         self.config = config
-        model = config.model
+        model, device = config.model, launch.device
         demo = model.text_encoder == DEMO
         self.encoders = Encoders(
             load_vae=lambda: load_vae(model.vae, device=device),
@@ -64,11 +74,9 @@ class Preparation:
             vae_identity=file_identity(Path(model.vae)),
             text_identity=DEMO if demo else file_identity(Path(model.text_encoder)),
         )
-        self._report = report
+        self._launch, self._report, self._remember = launch, report, remember
         self._skip = Skipped(report)
-        clips = find_clips(Path(config.data.folder), self._skip)
-        self._entries = entry_names(clips, config.data, self.encoders, self._skip)
-        self._check(self._entries)
+        self._entries = launch.first(self._find)
 
     def contents(self) -> dict[str, str]:
         """Content hashes of the files that options name, by option."""
@@ -82,26 +90,54 @@ class Preparation:
         }
         return found | ({"model.init_lora": file_identity(Path(model.init_lora))} if model.init_lora else {})
 
-    def encode(self, launch: Launch) -> Data:
-        """Encode what is not cached, on rank 0; the other processes wait."""
-        cache = Cache(self.config.data.cache_folder)
+    def clips(self) -> dict[str, str]:
+        """A short hash of each clip's content, caption and size, by file name: what resuming has to find again."""
+        folder, hashes = Path(self.config.data.folder), {}
+        for entry in self._entries:
+            path = entry.clip.path
+            name = path.relative_to(folder) if path.is_relative_to(folder) else path
+            hashes[str(name)] = hash_of(entry.content, entry.clip.caption, entry.size)[:SHORT]
+        return hashes
+
+    def encode(self, trained: Collection[str] = ()) -> Data:
+        """Encode what is not cached, on rank 0; the other processes wait.
+
+        ``trained``: content hashes of clips that the run was trained on before; they are not held out.
+        """
+        cache = self._launch.first(lambda: Cache(self.config.data.cache_folder))
         caption = self.config.output.sample_prompt
-        if launch.rank == 0:
-            entries = self._fill(cache, ("", caption), self._report)
-            log.info("%d clips are used, %d are skipped", len(entries), len(self._skip.reasons))
-        launch.wait()
-        if launch.rank:
-            entries = self._fill(cache, ("", caption), Silent())
-        self._check(entries)
-        train, held_out = split(entries, self.config.data.validation)
+        entries = self._launch.first(lambda: self._fill(cache, ("", caption)))
+        train, held_out = split(entries, self.config.data.validation, trained)
         names = (context_name(text, self.encoders) for text in ("", caption))
         return Data(cache, train, held_out, *names)
 
-    def _fill(self, cache: Cache, captions: Sequence[str], report: Report) -> list[Entry]:
-        def progress(done: int, total: int) -> None:
-            report("cache", done=done, total=total)
+    def _find(self) -> list[Entry]:
+        data = self.config.data
 
-        return fill(cache, self._entries, self.config, self.encoders, self._skip, progress, captions)
+        def progress(done: int, total: int) -> None:
+            self._report("scan", done=done, total=total)
+
+        clips = find_clips(Path(data.folder), self._skip, data.allow_outside)
+        known = KnownClips(data.cache_folder)
+        facts = scan(clips, known, self._skip, progress)
+        if self._remember:
+            known.save()
+        if data.fps == 0 and (text := rate_warning(facts)):
+            log.warning("%s", text)
+            self._report("warning", text=text)
+        entries = entry_names(clips, data, self.encoders, self._skip, facts)
+        self._check(entries)
+        return entries
+
+    def _fill(self, cache: Cache, captions: Sequence[str]) -> list[Entry]:
+        def progress(done: int, total: int, texts: int, all_texts: int) -> None:
+            counts = {"clips": done - texts, "clips_total": total - all_texts}
+            self._report("cache", done=done, total=total, **counts, captions=texts, captions_total=all_texts)
+
+        entries = fill(cache, self._entries, self.config, self.encoders, self._skip, progress, captions)
+        log.info("%d clips are used, %d are skipped", len(entries), len(self._skip.reasons))
+        self._check(entries)
+        return entries
 
     def _check(self, entries: Sequence[Entry]) -> None:
         if entries:

@@ -30,12 +30,12 @@ class JsonReport:
         sys.stdout = sys.stderr
 
     def __call__(self, event: str, **values: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the reader is gone; the run goes on
+        with contextlib.suppress(OSError):  # the reader is gone; the run goes on
             self._out.write(json.dumps({"event": event, **values}, ensure_ascii=False) + "\n")
             self._out.flush()
 
     def close(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._out.close()
 
 
@@ -47,18 +47,25 @@ class BarReport:
         self._label = ""
 
     def __call__(self, event: str, **values: Any) -> None:
-        if event == "cache":
+        with contextlib.suppress(OSError):  # the terminal is gone; the run goes on, or is being saved
+            self._show(event, values)
+
+    def _show(self, event: str, values: dict[str, Any]) -> None:
+        if event == "scan":
+            self._advance("reading clips", values["done"], values["total"], "")
+        elif event == "cache":
             self._advance("encoding", values["done"], values["total"], "")
         elif event == "step":
             text = f"loss {values['loss']:.4f}, lr {values['lr']:.2e}"
             self._advance("training", values["step"], values["steps"], text)
-        else:
+        elif event != "warning":  # which the log has as well
             with self._paused():
                 log.info("%s", ", ".join([event, *(f"{name} {_short(value)}" for name, value in values.items())]))
 
     def close(self) -> None:
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.close()
 
     def _advance(self, label: str, done: int, total: int, text: str) -> None:
         if self._bar is None or self._label != label:

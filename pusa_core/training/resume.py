@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .cache import file_hash
-from .config import Config
-from .files import SUFFIX, remove, write_whole
+from .files import SUFFIX, SaveError, file_hash, remove, write_whole
 
 log = logging.getLogger(__name__)
 
 STATE, INFO, SHARDS = "state.safetensors", "run.json", "shards"
 NAME = re.compile(r"step_(\d{8})")
-FREE = {
-    "data.cache",
-    "train.device",
-    "train.gradient_checkpointing",
-    "train.offload_checkpoints",
-    "train.offload_weights",
-}
-"""Options that do not affect the weights and may change on resume. So may all of [output]."""
-
-
-def run_identity(config: Config, contents: Mapping[str, str], processes: int) -> dict[str, dict[str, Any]]:
-    """Everything that must be unchanged to resume a run.
-
-    ``contents``: content hashes, by option, of options whose content matters rather than the path.
-    """
-    options = {f"{section}.{name}": value for section, part in asdict(config).items() for name, value in part.items()}
-    kept = {
-        name: {"value": value, "content": contents.get(name)}
-        for name, value in options.items()
-        if name not in FREE and not name.startswith("output.")
-    }
-    if config.train.schedule == "constant":
-        del kept["train.steps"]  # a constant rate does not depend on it
-    kept["processes"] = {"value": processes, "content": None}
-    return json.loads(json.dumps(kept))  # tuples become lists, as in the file
-
-
-def check_same(saved: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raise ``ValueError`` naming the first option that differs from the run in ``folder``."""
-    for name in (*now, *(saved.keys() - now.keys())):
-        old, new = saved.get(name, {}), now.get(name, {})
-        if "content" in old and old["content"] is not None and old["content"] == new.get("content"):
-            continue
-        if old == new:
-            continue
-        what = f"{name} was {old.get('value')!r}, now it is {new.get('value')!r}"
-        if old.get("value") == new.get("value"):
-            what = f"the content of {name} ({old.get('value')}) has changed"
-        raise ValueError(
-            f"cannot resume the run in {folder}: {what}; set it back, or choose another output.folder for a new run"
-        )
+DIVERGED = "diverged"  # in a checkpoint: how often the loss of the step after it was not finite
+HOPELESS = 2  # so often: resuming from it leads to the same
 
 
 @dataclass(frozen=True)
@@ -113,21 +72,28 @@ def write_checkpoint(
         (path / INFO).write_text(text, encoding="utf-8")
 
     path = checkpoint_path(folder, info["step"])
+    if path.exists() and not is_own(path):
+        raise SaveError(f"cannot write {path}: it is there, and not a checkpoint of this run; move it away")
     write_whole(path, write)
-    for old in _all(folder)[:-keep]:
-        remove(old)
+    every = owned(folder)
+    sound = [checkpoint for checkpoint in every if not times_diverged(checkpoint)]
+    diverged = [checkpoint for checkpoint in every if times_diverged(checkpoint)]
+    for old in (*sound[:-keep], *diverged[:-1]):
+        if old != path:
+            remove(old)
     return path
 
 
 def newest_checkpoint(folder: Path) -> Saved | None:
     """The newest valid checkpoint of a run, or None; leftovers of interrupted writes are deleted.
 
-    Damaged ones are logged and skipped. Raises ``ValueError`` when all are damaged.
+    One whose next step had a loss that was not finite comes after all others, and is out of the question once resuming
+    from it gave the same. Damaged ones are logged and skipped. Raises ``ValueError`` when all are damaged.
     """
     for partial in (folder / "checkpoints").glob(f"*{SUFFIX}"):
         remove(partial)
-    paths = _all(folder)
-    for path in reversed(paths):
+    usable = _best_first(_all(folder))
+    for path in usable:
         try:
             info = json.loads((path / INFO).read_text(encoding="utf-8"))
             if info["sha256"] != _hashes(path):
@@ -135,17 +101,63 @@ def newest_checkpoint(folder: Path) -> Saved | None:
             return Saved(path, info)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             log.warning("checkpoint %s is damaged (%s); the one before it is tried", path, error)
-    if paths:
+    if usable:
         raise ValueError(f"every checkpoint in {folder / 'checkpoints'} is damaged; choose another output.folder")
     return None
 
 
+def next_start(folder: Path) -> int:
+    """The step that a resumed run goes on from, unless its checkpoint is damaged; 0: the beginning."""
+    return next((read_info(path)["step"] for path in _best_first(owned(folder))), 0)
+
+
+def _best_first(paths: list[Path]) -> list[Path]:
+    usable = [path for path in paths if times_diverged(path) < HOPELESS]
+    return sorted(usable, key=lambda path: (-times_diverged(path), path.name), reverse=True)
+
+
+def mark_diverged(folder: Path, step: int) -> None:
+    """Note that the loss after the checkpoint of that step, if there is one, was not finite."""
+    path = checkpoint_path(folder, step)
+    if is_own(path):
+        count = times_diverged(path) + 1
+        write_whole(path / DIVERGED, lambda file: file.write_text(str(count), encoding="utf-8"))
+
+
+def times_diverged(path: Path) -> int:
+    try:
+        return int((path / DIVERGED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return 0
+    except (OSError, ValueError):
+        return 1
+
+
+def is_own(path: Path) -> bool:
+    """Whether a folder is a checkpoint that a training wrote; nothing else is ever replaced or deleted."""
+    try:
+        info = read_info(path)
+        return {"identity", "row", "sha256"} <= info.keys() and info["step"] == int(path.name.removeprefix("step_"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def owned(folder: Path) -> list[Path]:
+    """A run's own checkpoints, damaged ones included, oldest first."""
+    return [path for path in _all(folder) if is_own(path)]
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    return json.loads((path / INFO).read_text(encoding="utf-8"))
+
+
 def _hashes(path: Path) -> dict[str, str]:
     """SHA-256 of the files of a checkpoint, except the one that stores the hashes."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != INFO)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (INFO, DIVERGED))
     return {file.relative_to(path).as_posix(): file_hash(file) for file in files}
 
 
 def _all(folder: Path) -> list[Path]:
-    """The checkpoints, oldest first."""
-    return sorted(path for path in (folder / "checkpoints").glob("step_*") if NAME.fullmatch(path.name))
+    """What looks like a checkpoint, oldest first."""
+    found = (path for path in (folder / "checkpoints").glob("step_*") if NAME.fullmatch(path.name))
+    return sorted(path for path in found if (path / INFO).exists() or (path / STATE).exists())

@@ -1,24 +1,30 @@
 """A training run from its options to its LoRA."""
 
+import contextlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from .config import Config
 from .config_file import to_toml
 from .estimate import Estimate, estimate
+from .failure import rescue
 from .files import write_whole
-from .launch import launch
+from .identity import Identity, check_options, check_same, run_identity
+from .launch import Launch, launch
 from .loop import Trainer, result_path
 from .metrics import plot_path
 from .network import read_source
+from .ownership import RUN_FILE, Run, hold_folder, open_run
 from .prepare import LoadText, LoadVae, Preparation
 from .report import BarReport, JsonReport, Report, Silent
-from .resume import Saved, check_same, newest_checkpoint, run_identity
+from .resume import Saved, newest_checkpoint, next_start, owned
 from .setup import build_setup
 from .stop import Stopped, StopRequest
 
@@ -38,36 +44,74 @@ class RunOptions:
     progress: Literal["bar", "json"] = "bar"
     stop_on_stdin_close: bool = False
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything is written to ``output.folder``."""
+        return not (self.estimate or self.cache_only)
+
 
 def train(options: RunOptions, config: Config, load_vae: LoadVae, load_text: LoadText, stop: StopRequest) -> int:
-    """Carry out the run; its exit code. Raises ``ValueError`` for options that do not fit the files, or the folder."""
-    process = launch(config.train)
-    report: Report = Silent() if process.rank else JsonReport() if options.progress == "json" else BarReport()
+    """Carry out the run; its exit code.
+
+    Raises:
+        ValueError: options that do not fit the files, or the folder, which another run may hold.
+        TrainingFailed: an error in the loop; what could be saved is saved.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
+    held = hold_folder(Path(config.output.folder)) if first and options.writes else contextlib.nullcontext()
+    with held:
+        process = launch(config.train)
+        report: Report = Silent() if process.rank else JsonReport() if options.progress == "json" else BarReport()
+        try:
+            return _train(options, config, load_vae, load_text, stop, process, report)
+        finally:
+            report.close()
+            process.end()
+
+
+def _train(
+    options: RunOptions,
+    config: Config,
+    load_vae: LoadVae,
+    load_text: LoadText,
+    stop: StopRequest,
+    process: Launch,
+    report: Report,
+) -> int:
     trainer = None
     try:
         if process.world == 1:
             stop.allow()
+        if options.resume:
+            check_options(config, process.world)
         source = read_source(config)
-        if not (options.cache_only or options.estimate):
-            check_output(config, options.resume)
-        preparation = Preparation(config, load_vae, load_text, process.device, report)
-        identity = run_identity(config, preparation.contents(), process.world)
-        saved = newest_run(config, identity) if options.resume else None
-        if saved is not None and saved.step >= config.train.steps and is_finished(config):
+        run = check_output(config, options.resume) if options.writes and process.rank == 0 else None
+        preparation = Preparation(config, load_vae, load_text, process, report, remember=not options.estimate)
+        identity = run_identity(config, preparation.contents(), process.world, preparation.clips())
+        saved, changes = newest_run(config, identity) if options.resume else (None, [])
+        if saved is not None and saved.step >= config.train.steps and is_finished(config, saved.step):
             paths = {"lora": _path(result_path(config)), "plot": _path(plot_path(Path(config.output.folder)))}
             report("done", step=saved.step, **paths)
             return 0
         tell_estimate(estimate(source, config, process.device), config, process.device, report)
         if options.estimate:
             return 0
-        data = preparation.encode(process)
+        trained = saved.info.get("trained", ()) if saved is not None else ()
+        data = preparation.encode(trained)
         if options.cache_only:
             return 0
-        if process.rank == 0:
-            write_whole(Path(config.output.folder) / "config.toml", _writer(to_toml(config)))
-        setup = build_setup(config, source, preparation, data, identity, process, report, stop)
+        if run is not None:
+            run.save()
+            write_whole(Path(config.output.folder) / "config.toml", _writer(run.mark_toml(to_toml(config))))
+        setup = build_setup(config, source, preparation, data, identity, run, trained, process, report, stop)
+        if saved is not None:
+            report("resumed", step=saved.step, changes=changes)
         trainer = Trainer(setup, saved)
-        trainer.train()
+        try:
+            trainer.train()
+        except Exception as error:
+            stop.defer_for_good()
+            raise rescue(error, trainer) from error
         stop.defer_for_good()
         report("done", **trainer.finish())
         return 0
@@ -75,33 +119,42 @@ def train(options: RunOptions, config: Config, load_vae: LoadVae, load_text: Loa
         end = {"step": 0, "checkpoint": None, "lora": None, "plot": None}
         report("stopped", **(trainer.finish() if trainer is not None and trainer.step else end))
         return STOPPED
-    finally:
-        report.close()
-        process.end()
 
 
-def check_output(config: Config, resume: bool) -> None:
-    """Raise when the run would overwrite something."""
+def check_output(config: Config, resume: bool) -> Run:
+    """The run in ``output.folder``. Raises ``ValueError`` when it would overwrite something that it did not make."""
     folder = Path(config.output.folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output.folder is {folder}, which is a file; name a folder")
-    has_run = any((folder / name).exists() for name in ("config.toml", "metrics.csv", "checkpoints"))
+    has_run = (folder / RUN_FILE).exists() or bool(owned(folder))
     if has_run and not resume:
         raise ValueError(f"output.folder {folder} already holds a run; add --resume to go on, or choose another folder")
     if result_path(config).exists() and not has_run:
         raise ValueError(f"{result_path(config)} exists; choose another output.name or output.folder")
+    run = open_run(folder)
+    paths = [folder / "config.toml", folder / "metrics.csv", plot_path(folder), result_path(config)]
+    run.check(paths, next_start(folder), config.train.steps)
+    return run
 
 
-def newest_run(config: Config, identity: dict[str, Any]) -> Saved | None:
-    """The checkpoint to go on from. Raises ``ValueError`` when it is of another run."""
-    saved = newest_checkpoint(Path(config.output.folder))
-    if saved is not None:
-        check_same(saved.info["identity"], identity, Path(config.output.folder))
-    return saved
+def newest_run(config: Config, identity: Identity) -> tuple[Saved | None, list[str]]:
+    """The checkpoint to go on from, and what has changed since. Raises ``ValueError`` when it is of another run."""
+    folder = Path(config.output.folder)
+    saved = newest_checkpoint(folder)
+    changes = check_same(saved.info["identity"], identity, folder) if saved is not None else []
+    if changes:
+        log.info("the run is resumed with changes: %s", "; ".join(changes))
+    return saved, changes
 
 
-def is_finished(config: Config) -> bool:
-    return result_path(config).is_file() and plot_path(Path(config.output.folder)).is_file()
+def is_finished(config: Config, step: int) -> bool:
+    """Whether the result is that of the last checkpoint, and plotted."""
+    path = result_path(config)
+    if not path.is_file() or not plot_path(Path(config.output.folder)).is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("steps") == str(step)
+    except (OSError, SafetensorError):
+        return False
 
 
 def tell_estimate(found: Estimate, config: Config, device: torch.device, report: Report) -> None:

@@ -1,6 +1,6 @@
 """Assembles a training run from its options."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .evaluate import SampleVideo
 from .launch import Launch, unwrapped
 from .network import ModelSource, TrainedWan, build_network, trainable
 from .optimizer import Ema, build_optimizer
+from .ownership import KEY, Run
 from .prepare import Data, Preparation
 from .report import Report
 from .stop import StopRequest
@@ -28,7 +29,8 @@ class Setup:
     """The components of a training run.
 
     ``model``: called in training, wrapped for distributed runs; ``network``: the DiT inside. ``parameters``: trained
-    parameters by name. ``identity``: see :func:`pusa_core.training.resume.run_identity`.
+    parameters by name. ``identity``: see :func:`pusa_core.training.identity.run_identity`. ``run``: in process 0.
+    ``trained``: content hashes of the clips that the run has been trained on, earlier ones included.
     """
 
     config: Config
@@ -36,6 +38,8 @@ class Setup:
     report: Report
     stop: StopRequest
     identity: Mapping[str, Any]
+    run: Run | None
+    trained: frozenset[str]
     data: Data
     batches: ReadAhead
     model: nn.Module
@@ -86,6 +90,8 @@ class Setup:
             "shift": options.shift,
         }
         metadata = {name: str(value) for name, value in about.items()}
+        if self.run is not None:
+            metadata[KEY] = self.run.id
         if options.mode == "full":
             save_file(cast, path, {"format": "pt", **metadata})
         else:
@@ -98,6 +104,8 @@ def build_setup(
     preparation: Preparation,
     data: Data,
     identity: Mapping[str, Any],
+    run: Run | None,
+    trained: Collection[str],
     launch: Launch,
     report: Report,
     stop: StopRequest,
@@ -125,6 +133,8 @@ def build_setup(
         report,
         stop,
         identity,
+        run,
+        frozenset(trained) | {entry.content for entry in data.train},
         data,
         ReadAhead(batches),
         model,

@@ -30,8 +30,11 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self, *, on_stdin_close: bool) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM, and the end of standard input if asked to."""
-        numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+        """Handle SIGINT, SIGTERM and SIGHUP, and the end of standard input if asked to."""
+        names = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            numbers.remove(signal.SIGHUP)  # under nohup the run outlives its terminal
         before = [signal.signal(number, self._handle) for number in numbers]
         hook = register_module_forward_pre_hook(lambda *_: self.check())
         if on_stdin_close:

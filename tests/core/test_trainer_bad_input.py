@@ -68,13 +68,14 @@ def test_a_run_is_neither_overwritten_nor_continued_by_another(demo_clips, tmp_p
     finish(arguments)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "already holds a run; add --resume" in refusal(arguments)
-    assert "train.lr was 0.0001, now it is 0.001" in refusal([*arguments, "--resume", "--train.lr=1e-3"])
+    assert "train.rank was 8, now it is 4; set it back" in refusal([*arguments, "--resume", "--train.rank=4"])
     other = tmp_path / "other.safetensors"
     save_file({name: value + 1 for name, value in load_file(DIT).items()}, other)
     assert "model.checkpoint was" in refusal([*arguments, "--resume", f"--model.checkpoint={other}"])
     clips = shutil.copytree(demo_clips, tmp_path / "clips")
     (clips / "clip0.txt").write_text("something else")
-    assert "data.folder was" in refusal([*arguments, "--resume", f"--data.folder={clips}"])
+    line = refusal([*arguments, "--resume", f"--data.folder={clips}"])
+    assert "data.folder was" in line and "1 are missing or have changed, such as clip0.mp4" in line
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
@@ -99,9 +100,9 @@ def test_a_training_that_diverges_ends_before_its_weights_are_lost(capfd, demo_c
         return loss
 
     monkeypatch.setattr("pusa_core.training.loop.fafm_loss", diverged)
-    line = last_line(capfd, [*arguments, *flags, "--train.steps=4"])
+    line = last_line(capfd, [*arguments, *flags, "--train.steps=4"], code=1)
     assert line.startswith("error: the loss of step 3 is") and "train with a smaller train.lr (it is 0.0001)" in line
-    assert ("nan, its" in line) == (part == "loss")
+    assert ("nan, its" in line) == (part == "loss") and "--resume goes on from step 1" in line
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())[-1] == "step_00000002"
 
 
