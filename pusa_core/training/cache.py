@@ -121,10 +121,10 @@ class Cache:
                 about = file.metadata()
                 whole = about["sha256"] == _checksum(file.get_tensor("value"), about["length"])
         except (SafetensorError, OSError, KeyError, TypeError) as error:
-            log.warning("cache entry %s cannot be read (%s); it is encoded again", self.path(name), error)
+            log.warning("cache entry %s cannot be read (%s); it is made again", self.path(name), error)
             return False
         if not whole:
-            log.warning("cache entry %s is damaged (checksum mismatch); it is encoded again", self.path(name))
+            log.warning("cache entry %s is damaged (checksum mismatch); it is made again", self.path(name))
         return whole
 
     def write(self, name: str, value: Tensor, length: int = 0) -> None:

@@ -38,8 +38,6 @@ class Setup:
     report: Report
     stop: StopRequest
     identity: Mapping[str, Any]
-    run: Run | None
-    trained: frozenset[str]
     data: Data
     batches: ReadAhead
     model: nn.Module
@@ -48,6 +46,8 @@ class Setup:
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     sample: SampleVideo | None
+    run: Run | None = None
+    trained: frozenset[str] = frozenset()
 
     def state(self, ema: Ema | None) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors of a checkpoint, gathered on the CPU; a collective call."""
@@ -133,8 +133,6 @@ def build_setup(
         report,
         stop,
         identity,
-        run,
-        frozenset(trained) | {entry.content for entry in data.train},
         data,
         ReadAhead(batches),
         model,
@@ -143,4 +141,6 @@ def build_setup(
         trainable(network),
         optimizer,
         sample,
+        run,
+        frozenset(trained) | {entry.content for entry in data.train},
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pusa_core.training.config_file import parse_config, read_config, to_toml
@@ -190,6 +190,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(0, 1000, allow_nan=False)
 
 
+@settings(deadline=None)  # the time is that of a busy machine's disk
 @given(prompt=texts, name=texts, decay=numbers, betas=st.tuples(*[st.floats(0, 0.999)] * 2), lr=st.floats(1e-9, 0.1))
 @example(prompt='\x7f "a" \\ \n\t\0 ü 🐈', name="x", decay=0.0, betas=(0.9, 0.95), lr=1e-5)
 def test_written_options_are_read_back_the_same(tmp_path_factory, prompt, name, decay, betas, lr):
