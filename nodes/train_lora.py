@@ -10,13 +10,13 @@ from torch import Tensor
 
 from .comfyui.progress import TrainingProgress
 from .comfyui.train_files import (
-    check_name,
     check_target,
     dataset_folder,
     fingerprint,
     load_picture,
     lora_path,
     model_file,
+    name_problem,
     register,
     run_folder,
     save_sample_image,
@@ -92,15 +92,9 @@ class PusaTrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, dataset: str | None = None, output_name: str | None = None) -> bool | str:
-        try:
-            if dataset is not None:
-                dataset_folder(dataset)
-            if output_name is not None:
-                check_name(output_name)
-        except ValueError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, output_name: str | None = None) -> bool | str:
+        # one input only: ComfyUI marks every input that this function takes, and puts its name before the message
+        return (output_name is not None and name_problem(output_name)) or True
 
     @classmethod
     def fingerprint_inputs(cls, dataset: str | None = None, **kwargs: Any) -> str:
@@ -120,13 +114,15 @@ class PusaTrainLora(io.ComfyNode):
         sample_image: Tensor | None = None,
         **values: Any,
     ) -> io.NodeOutput:
-        check_name(output_name)
+        if problem := name_problem(output_name):
+            raise ValueError(f"output_name: {problem}")
+        run = run_folder(output_name)
         options = {
             "data.folder": str(dataset_folder(dataset)),
             "model.checkpoint": model_file("diffusion_models", model_name, "model_name"),
             "model.vae": model_file("vae", vae_name, "vae_name"),
             "model.text_encoder": text_encoder,
-            "output.folder": str(run_folder(output_name)),
+            "output.folder": str(run),
             "output.name": output_name,
             **option_values(values),
         }
@@ -138,11 +134,11 @@ class PusaTrainLora(io.ComfyNode):
             options["output.sample_keyframes"] = json.dumps([f"0={save_sample_image(sample_image)}"])
         check_options(options)
         target = lora_path(output_name)
-        check_target(target, run_folder(output_name) / target.name)
-        progress = TrainingProgress(cls.hidden.unique_id)
+        before = check_target(target, run)
+        progress = TrainingProgress(cls.hidden.unique_id, run)
         run_training([f"--{option}={value}" for option, value in options.items()], progress)
-        register(Path(progress.result["lora"]), target)
+        register(Path(progress.result["lora"]), target, before)
         plot = load_picture(progress.result["plot"])
-        summary = f"{target.name}: {progress.summary()}\nThe run is kept in {run_folder(output_name)}"
+        summary = f"{target.name}: {progress.summary()}\nThe run is kept in {run}"
         progress.say(summary)
         return io.NodeOutput(target.name, plot, summary, ui=ui.PreviewImage(plot, cls=cls))

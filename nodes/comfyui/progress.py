@@ -1,48 +1,83 @@
 """Shows the training command's progress events on its node, and collects them for the summary."""
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import comfy.utils
 from PIL import Image
 
-Event = dict[str, Any]
+from ...pusa_core.training.metrics import COLUMNS, read_rows
+from ...pusa_core.training.plot import draw_losses
 
-PREVIEW_SIDE = 512  # pixels
+Event = dict[str, Any]
+Points = list[tuple[int, float]]
+
+PREVIEW_SIDE = 768  # pixels
+PREVIEW_SECONDS = 2.0  # between two pictures of the curve
+PREVIEW_POINTS = 400  # of the curve
 SHOWN_SKIPPED = 10  # clips listed in the summary
 
 
 class TrainingProgress:
-    """Progress bar, text and preview image of a node."""
+    """Progress bar, text and preview image of a node. ``folder``: of the run."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, folder: Path) -> None:
         self._node_id = node_id
+        self._folder = folder
+        self._phase = ""
         self._bar = comfy.utils.ProgressBar(1)
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # of this part of the run
+        self._curve: Points = []
+        self._held_out: Points = []
+        self._sample: Image.Image | None = None
+        self._shown = 0.0
         self._skipped: list[str] = []
+        self._notes: list[str] = []
         self._validation = ""
         self.result: Event = {}  # the last event of a finished run
 
     def show(self, event: Event) -> None:
         """Show an event of the command. Raises ComfyUI's exception on Interrupt."""
         match event.get("event"):
+            case "scan":
+                self._advance("scan", event["done"], event["total"])
+                self.say(f"reading clips: {event['done']} of {event['total']}")
             case "cache":
-                self._bar.update_absolute(event["done"], event["total"])
-                self.say(f"encoding clips: {event['done']} of {event['total']}")
+                self._advance("cache", event["done"], event["total"])
+                self.say(encoding_text(event))
+                if event["done"] == event["total"]:
+                    self._advance("load", 0, 1)  # a full bar would seem to be the training's
             case "skipped":
                 self._skipped.append(f"{event['file']}: {event['reason']}")
+            case "warning":
+                self._notes.append(event["text"])
+            case "resumed":
+                self._resume(event)
             case "step":
                 self._losses.append(event["loss"])
-                self._bar.update_absolute(event["step"], event["steps"])
+                self._curve.append((event["step"], event["loss"]))
+                self._advance("train", event["step"], event["steps"])
                 self.say(step_text(event))
+                if time.monotonic() - self._shown >= PREVIEW_SECONDS:
+                    self._preview()
             case "validation":
                 self._validation = f"validation loss {event['loss']:.4f} after step {event['step']}"
+                self._held_out.append((event["step"], event["loss"]))
+                self._preview()
             case "sample":
                 with Image.open(event["picture"]) as picture:
-                    preview = ("JPEG", picture.convert("RGB"), PREVIEW_SIDE)
-                self._bar.update_absolute(self._bar.current, preview=preview)
+                    self._sample = picture.convert("RGB")
+                self._preview()
             case "done":
                 self.result = event
+
+    def show_end(self, event: Event) -> None:
+        """Say where a run that was stopped is kept."""
+        if event.get("event") == "stopped":
+            self.say(stopped_text(event))
 
     def say(self, text: str) -> None:
         """Show a line of text on the node."""
@@ -59,11 +94,53 @@ class TrainingProgress:
             lines.append(f"mean loss of the first {part} steps {first:.4f}, of the last {part} {last:.4f}")
         if self._validation:
             lines.append(self._validation)
+        lines += self._notes
         if self._skipped:
             lines.append(f"{len(self._skipped)} clips skipped:")
             lines += self._skipped[:SHOWN_SKIPPED]
             lines += ["..."] * (len(self._skipped) > SHOWN_SKIPPED)
         return "\n".join(lines)
+
+    def _resume(self, event: Event) -> None:
+        self._notes.append("; ".join([f"continued from step {event['step']}", *event["changes"]]))
+        rows = [row for row in read_rows(self._folder / "metrics.csv", COLUMNS) if row["step"] <= event["step"]]
+        self._curve = [(row["step"], row["loss"]) for row in rows]
+        self._held_out = [(row["step"], row["validation"]) for row in rows if "validation" in row]
+
+    def _advance(self, phase: str, done: int, total: int) -> None:
+        """Each phase has a bar of its own: ComfyUI holds back values that are not far from the last one of a bar."""
+        if phase != self._phase:
+            self._phase, self._bar = phase, comfy.utils.ProgressBar(total)
+        self._bar.update_absolute(done, total)
+
+    def _preview(self) -> None:
+        self._shown = time.monotonic()
+        picture = live_picture(self._curve, self._held_out, self._sample)
+        self._bar.update_absolute(self._bar.current, preview=("JPEG", picture, PREVIEW_SIDE))
+
+
+def live_picture(losses: Points, held_out: Points, sample: Image.Image | None) -> Image.Image:
+    """The curve, and below it the newest sample."""
+    curve = draw_losses(thinned(losses, PREVIEW_POINTS), held_out)
+    if sample is None:
+        return curve
+    height = round(sample.height * curve.width / sample.width)
+    picture = Image.new("RGB", (curve.width, curve.height + height), "white")
+    picture.paste(curve, (0, 0))
+    picture.paste(sample.resize((curve.width, height)), (0, curve.height))
+    return picture
+
+
+def thinned(points: Points, most: int) -> Sequence[tuple[int, float]]:
+    """At most so many points, each the mean of its neighbours."""
+    size = -(-len(points) // most) or 1
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], fmean(value for _, value in group)) for group in groups]
+
+
+def encoding_text(event: Event) -> str:
+    clips, captions = (f"{event[kind]} of {event[f'{kind}_total']}" for kind in ("clips", "captions"))
+    return f"encoding clips: {clips}, captions: {captions}"
 
 
 def step_text(event: Event) -> str:
@@ -73,3 +150,12 @@ def step_text(event: Event) -> str:
     to_go = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
     done = f"step {event['step']} of {event['steps']}, loss {event['loss']:.4f}"
     return f"{done}, {event['seconds']:.2g} s a step, {to_go} to go"
+
+
+def stopped_text(event: Event) -> str:
+    if not event["lora"]:
+        return "stopped before the first step was done; nothing is saved"
+    return (
+        f"stopped after step {event['step']}\nLoRA: {event['lora']}\ncheckpoint: {event['checkpoint']}\n"
+        "Queue the same again and it goes on from there."
+    )

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ...pusa_core.media.video import read_frames, to_uint8
 from ...pusa_core.storage.atomic import write_whole
-from ...pusa_core.storage.outputs import check_name as check_file_name
+from ...pusa_core.training.files import check_file_name
+from ...pusa_core.training.ownership import file_mark, open_run
 
 RUNS = "pusa_training"  # in ComfyUI's output folder; has one sub-folder per run, named after its LoRA
 FILE_NAME = re.compile(r"\w[\w .+-]*(?<![ .])")
@@ -51,32 +52,53 @@ def lora_path(output_name: str) -> Path:
     return Path(folder_paths.get_folder_paths("loras")[0], f"{output_name}.safetensors")
 
 
-def check_name(output_name: str) -> None:
-    """Raise ``ValueError`` for a name that is not a plain file name, or is that of a LoRA from elsewhere."""
+def name_problem(output_name: str) -> str:
+    """What is wrong with a name that is not a plain file name, or is that of a LoRA from elsewhere; empty if nothing."""
     if not FILE_NAME.fullmatch(output_name) or output_name.endswith(".safetensors"):
-        raise ValueError(
-            f'output_name is "{output_name}"; use a file name without folders and without .safetensors, made of '
+        return (
+            f'"{output_name[:80]}" is no plain file name; use one without folders and without .safetensors, made of '
             f"letters, digits, spaces and . _ + -"
         )
     try:
-        check_file_name(f"{output_name}.safetensors")
+        check_file_name(output_name)
     except ValueError as error:
-        raise ValueError(f"output_name: {error}") from error
+        return str(error)
     file = f"{output_name}.safetensors"
     if folder_paths.get_full_path("loras", file) and not run_folder(output_name).is_dir():
-        raise ValueError(f'output_name is "{output_name}", but a LoRA {file} exists already; choose another name')
+        return f"a LoRA {file} exists already; choose another name"
+    return ""
 
 
-def check_target(target: Path, trained: Path) -> None:
-    """Raise ``ValueError`` if ``target`` exists and is not the LoRA ``trained``, as it would be overwritten."""
-    if target.exists() and not (trained.exists() and filecmp.cmp(target, trained, shallow=False)):
+State = tuple[int, int]  # size and time of a file
+
+
+def check_target(target: Path, run: Path) -> State | None:
+    """Raise ``ValueError`` when ``target`` is there and the run did not make it: it would be lost.
+
+    Returns its state, or None where there is none.
+    """
+    if not target.exists():
+        return None
+    trained = run / target.name
+    if file_mark(target) != open_run(run).id and not (trained.exists() and filecmp.cmp(target, trained, shallow=False)):
         raise ValueError(f"{target} is there already and is not the LoRA of this run; choose another output_name")
+    return _state(target)
 
 
-def register(trained: Path, target: Path) -> None:
-    """Copy a trained LoRA to where ComfyUI lists it; a copy that fails leaves nothing behind."""
-    check_target(target, trained)
-    write_whole(target, partial(shutil.copyfile, trained))
+def register(trained: Path, target: Path, before: State | None) -> None:
+    """Copy a trained LoRA to where ComfyUI lists it; a copy that fails leaves nothing behind.
+
+    ``before``: of the file that it replaces, as :func:`check_target` gave it.
+    """
+    if target.exists() and _state(target) != before and file_mark(target) != file_mark(trained):
+        raise ValueError(f"{target} was made during the training, by something else; the LoRA of this run is {trained}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(target, lambda partial: shutil.copyfile(trained, partial))
+
+
+def _state(path: Path) -> State:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def load_picture(path: str) -> Tensor:

@@ -9,10 +9,24 @@ from comfy_api.latest import io
 
 from ...pusa_core.training.config import option_fields
 from ...pusa_core.training.config_file import parse_config
+from ...pusa_core.training.identity import check_options as check_same_run
 from ...pusa_core.training.options import NodeInput, about, choices, node_inputs
 
 REQUIRED = 8
 """Positions below this are required inputs. ComfyUI lists those first, so a new input has to be optional."""
+
+OWN_NAMES = {
+    "data.folder": "dataset",
+    "model.checkpoint": "model_name",
+    "model.vae": "vae_name",
+    "model.text_encoder": "text_encoder",
+    "model.init_lora": "init_lora",
+    "output.folder": "output_name",
+    "output.name": "output_name",
+    "output.sample_keyframes": "sample_image",
+    "--resume goes on": "queued again, it goes on",
+}
+"""What the node calls options that are none of its inputs by themselves."""
 
 
 def in_order(own: Mapping[int, io.Input]) -> list[io.Input]:
@@ -72,13 +86,21 @@ def option_values(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Raise the command's ``ValueError`` for invalid options, with option names replaced by input names."""
+    """Raise ``ValueError`` for options that the command will not take, by the names that they have in the node.
+
+    They make no sense, or differ from the run of the same name that would be continued.
+    """
     try:
-        parse_config({}, options)
+        check_same_run(parse_config({}, options), processes=1)
     except (ValueError, OSError) as error:
-        names = {option: name for name, option, _ in node_inputs(option_fields())}
-        pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-        raise ValueError(re.sub(rf"\b({pattern})\b", lambda match: names[match[0]], str(error))) from error
+        raise ValueError(in_node_words(str(error))) from error
+
+
+def in_node_words(text: str) -> str:
+    """A message of the command with the node's names in place of its options."""
+    names = {option: name for name, option, _ in node_inputs(option_fields())} | OWN_NAMES
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(rf"(?<![\w.])({pattern})(?![\w])", lambda match: names[match[0]], text)
 
 
 def _as_text(value: Any) -> str:

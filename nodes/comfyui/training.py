@@ -22,6 +22,7 @@ import comfy.model_management
 import folder_paths
 
 from .progress import Event, TrainingProgress
+from .train_inputs import in_node_words
 
 log = logging.getLogger(__name__)
 
@@ -95,27 +96,38 @@ class TrainingProcess:
             return
         reasons = [line for line in self._last_lines if line.startswith("error: ")]
         if reasons:
-            raise ValueError(reasons[-1].removeprefix("error: "))
+            raise ValueError(in_node_words(reasons[-1].removeprefix("error: ")))
         lines = "\n".join(self._last_lines) or "(none)"
         raise RuntimeError(
             f"the training process ended with exit code {code}; queue the graph again to go on from its last "
             f"checkpoint. The last lines of its log:\n{lines}"
         )
 
-    def stop(self) -> None:
-        """Tell the command to save and exit; beyond ``STOP_SECONDS`` it continues in the background."""
+    def stop(self, progress: TrainingProgress) -> None:
+        """Tell the command to save and exit, and say where; beyond ``STOP_SECONDS`` it continues in the background."""
         if self._process.stdin is not None:
             with suppress(OSError):  # already ended
                 self._process.stdin.close()
         if self._ended_within(STOP_SECONDS):
+            self._show_end(progress)
             return
         log.warning("the training is still saving its checkpoint; ComfyUI goes on meanwhile")
-        threading.Thread(target=self._kill_after, args=(SAVE_SECONDS,), daemon=True).start()
+        progress.say("stopped; the checkpoint is still being saved")
+        threading.Thread(target=self._kill_after, args=(SAVE_SECONDS, progress), daemon=True).start()
 
-    def _kill_after(self, seconds: float) -> None:
-        if not self._ended_within(seconds):
-            log.warning("the training did not end; killed. Its last complete checkpoint is intact")
-            self._process.kill()
+    def _kill_after(self, seconds: float, progress: TrainingProgress) -> None:
+        if self._ended_within(seconds):
+            self._show_end(progress)
+            return
+        log.warning("the training did not end; killed. Its last complete checkpoint is intact")
+        self._process.kill()
+
+    def _show_end(self, progress: TrainingProgress) -> None:
+        for reader in self._readers:
+            reader.join(POLL_SECONDS)
+        with suppress(queue.Empty):
+            while (event := self._events.get_nowait()) is not None:
+                progress.show_end(event)
 
     def wait(self) -> None:
         """Wait for a command that is still saving. Raises ComfyUI's exception on Interrupt."""
@@ -149,4 +161,4 @@ def run_training(arguments: Sequence[str], progress: TrainingProgress) -> None:
             progress.show(event)
         process.check_end()
     finally:
-        process.stop()
+        process.stop(progress)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,23 @@ from safetensors import SafetensorError
 SUFFIX = ".pusa.partial"  # no other program leaves files of that name
 
 
+RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # devices on Windows, with any ending
+LONGEST = 200  # bytes of a file name; most systems take 255, and endings are added
+
+
 class SaveError(Exception):
     """A write failed; the message names the file. Earlier saves are intact."""
+
+
+def check_file_name(name: str) -> None:
+    """Raise ``ValueError``, without the option's name, for a name that is no file name on every system."""
+    quoted = f'is "{name[:80]}"'
+    if name in ("", ".", "..") or any(letter in '/\\:*?"<>|' or letter < " " for letter in name):
+        raise ValueError(f'{quoted}; use a file name without folders and without : * ? " < > |')
+    if RESERVED.fullmatch(name) or name[-1] in " .":
+        raise ValueError(f"{quoted}, which is no file name on Windows; use another, such as pusa_lora")
+    if len(name.encode(errors="surrogatepass")) > LONGEST:
+        raise ValueError(f"{quoted}..., which is too long; use at most {LONGEST} bytes")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -96,6 +96,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
     Raises ``ValueError`` where another process holds it, or where nothing can be written.
     """
     with contextlib.ExitStack() as stack:
+        if "\0" in str(folder):  # which the file system's own functions report without a name
+            raise ValueError(f"output.folder is {str(folder)!r}, which holds a NUL character; leave that out")
         try:
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"output.folder is {folder}, which is a file; name a folder")
@@ -104,7 +106,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 stack.callback(_remove_empty, missing)
             held = f"output.folder {folder} is in use by another training; wait for its end, or choose another folder"
             stack.enter_context(hold_lock(folder / RUN_FILE, held))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise ValueError(f"output.folder {folder} cannot be written ({error}); choose another folder") from error
         yield
 

@@ -15,7 +15,7 @@ from .config import Config
 from .config_file import to_toml
 from .estimate import Estimate, estimate
 from .failure import rescue
-from .files import write_whole
+from .files import check_file_name, write_whole
 from .identity import Identity, check_options, check_same, run_identity
 from .launch import Launch, launch
 from .loop import Trainer, result_path
@@ -57,6 +57,10 @@ def train(options: RunOptions, config: Config, load_vae: LoadVae, load_text: Loa
         ValueError: options that do not fit the files, or the folder, which another run may hold.
         TrainingFailed: an error in the loop; what could be saved is saved.
     """
+    try:
+        check_file_name(config.output.name)
+    except ValueError as error:
+        raise ValueError(f"output.name {error}") from error
     first = int(os.environ.get("RANK", "0")) == 0
     held = hold_folder(Path(config.output.folder)) if first and options.writes else contextlib.nullcontext()
     with held:
