@@ -4,7 +4,6 @@ import filecmp
 import hashlib
 import re
 import shutil
-from functools import partial
 from pathlib import Path
 
 import folder_paths

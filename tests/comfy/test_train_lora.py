@@ -5,11 +5,14 @@ import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from tests.support.patience import wait_for
 from tools.comfy_client import ComfyClient, Graph, RunFailed
@@ -83,6 +86,38 @@ def test_interrupt_stops_within_few_steps_and_the_next_run_goes_on(comfy: ComfyC
     comfy.run(training(output_name="interrupted", steps=step + 2, save_every=1))
     numbers = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
     assert numbers == list(range(1, step + 3))
+
+
+def steps_of(lora: Path) -> str:
+    with safe_open(lora, framework="pt") as file:
+        return file.metadata()["steps"]
+
+
+def test_a_finished_run_goes_on_with_more_steps_and_replaces_its_lora(comfy: ComfyClient, server_base: Path) -> None:
+    lora = server_base / "models" / "loras" / "continued.safetensors"
+    for steps in (2, 3):
+        comfy.run(training(output_name="continued", steps=steps, learning_rate=1e-3 / steps))
+        assert steps_of(lora) == str(steps)
+    with pytest.raises(RunFailed, match=r"rank was 4, now it is 8; set it back, or choose another output_name"):
+        comfy.run(training(output_name="continued", steps=4, rank=8))
+    lora.write_bytes(b"a LoRA from elsewhere")
+    with pytest.raises(RunFailed, match=r"continued\.safetensors is there already .* another output_name"):
+        comfy.run(training(output_name="continued", steps=4))
+    assert lora.read_bytes() == b"a LoRA from elsewhere"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "CON", "name.safetensors", "pusa_demo_lora"])
+def test_a_name_that_cannot_be_used_marks_its_input_alone_and_says_so_once(comfy: ComfyClient, name: str) -> None:
+    graph = training(output_name=name)
+    request = urllib.request.Request(
+        f"{comfy.url}/prompt", json.dumps({"prompt": graph}).encode(), {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    (node,) = json.loads(refused.value.read())["node_errors"].values()
+    (error,) = node["errors"]
+    assert error["extra_info"]["input_name"] == "output_name"
+    assert error["details"].count("output_name") == 1 and name in error["details"]
 
 
 def test_a_crash_is_a_readable_error_and_the_server_lives(comfy: ComfyClient, server_base: Path) -> None:
