@@ -160,3 +160,23 @@ def test_what_is_held_out_does_not_depend_on_names_or_order(clips):
 def test_nothing_left_to_train_on_is_refused(clips, validation):
     with pytest.raises(ValueError, match=rf"data\.validation is {validation:g}: of 7 usable clips none is left"):
         split(clips[1], validation)
+
+
+def test_frames_of_a_clip_have_independent_noise_levels(batches):
+    """Any order of the levels is as likely as any other, and no frame's level tells another's."""
+    all_batches = batches(batch=7)
+    sigmas = torch.cat([all_batches[i].sigmas for i in range(300)])  # [2100, 3]
+    orders = Counter(tuple(row.argsort().tolist()) for row in sigmas)
+    assert len(orders) == 6
+    assert all(count / len(sigmas) == pytest.approx(1 / 6, abs=0.04) for count in orders.values())  # 5 deviations
+    assert (torch.corrcoef(sigmas.T) - torch.eye(3)).abs().max() < 0.1
+
+
+def test_a_clip_that_was_trained_on_is_held_out_last(clips):
+    trained = {"content0", "content1"}  # the first two by content, which would be held out
+    _, held = split(clips[1], 3, trained)
+    assert [entry.content for entry in held] == ["content2", "content3", "content4"]
+    train, held = split(clips[1], 2)
+    again = split(clips[1], 2, {entry.content for entry in train})
+    assert again == (train, held)
+    assert len(split(clips[1], 3, {entry.content for entry in clips[1]})[1]) == 3
