@@ -52,7 +52,7 @@ def lora_path(output_name: str) -> Path:
 
 
 def name_problem(output_name: str) -> str:
-    """What is wrong with a name that is not a plain file name, or is that of a LoRA from elsewhere; empty if nothing."""
+    """What is wrong with a name that is no plain file name, or is that of a LoRA from elsewhere; empty if nothing."""
     if not FILE_NAME.fullmatch(output_name) or output_name.endswith(".safetensors"):
         return (
             f'"{output_name[:80]}" is no plain file name; use one without folders and without .safetensors, made of '
