@@ -13,11 +13,11 @@ import torch
 
 from ..media.text_encoder import load_text_encoder
 from ..media.vae import load_vae
+from ..storage.atomic import SaveError
 from ..training.cache import CacheError
 from ..training.config import SECTIONS, Config
 from ..training.config_file import read_config
 from ..training.failure import MEMORY, TrainingFailed
-from ..training.files import SaveError
 from ..training.options import usage
 from ..training.prepare import LoadText, LoadVae
 from ..training.run import RunOptions, train

@@ -1,6 +1,7 @@
 """Pictures and clips, frame by frame, as players show them: turned, mirrored, with square pixels, in true colours."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -87,7 +88,16 @@ def shown_size(path: Path) -> tuple[int, int]:
     raise ValueError(f"{path} holds no video frame")
 
 
-def _decode(path: Path) -> Iterator[Shown]:
+def shown_rate(path: Path) -> float:
+    """Frames per second that a clip says of itself; 0 where it does not. Errors as of :func:`shown_frames`."""
+    if path.suffix.lower() in PICTURES:
+        return 0.0
+    with _opened(path) as (_, stream):
+        return float(stream.average_rate or 0)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
     import av
 
     # a whole path, so that no name is taken for an address
@@ -97,11 +107,16 @@ def _decode(path: Path) -> Iterator[Shown]:
             stream = _main_stream(container)
             stream.thread_type = "AUTO"
             check_pixels(stream.width, stream.height)
-            to_rgb, aspect = ToRgb(), stream.sample_aspect_ratio or Fraction(1)
-            for frame in container.decode(stream):
-                yield _shown(frame, aspect, to_rgb)
+            yield container, stream
     except (av.FFmpegError, ValueError, LookupError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a video ({error})") from error
+
+
+def _decode(path: Path) -> Iterator[Shown]:
+    with _opened(path) as (container, stream):
+        to_rgb, aspect = ToRgb(), stream.sample_aspect_ratio or Fraction(1)
+        for frame in container.decode(stream):
+            yield _shown(frame, aspect, to_rgb)
 
 
 def _main_stream(container: "av.container.InputContainer") -> "av.VideoStream":

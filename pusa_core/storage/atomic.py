@@ -47,7 +47,7 @@ def write_whole(
                 _place(temporary, path)
             _to_disk(path.parent)
     except (OSError, SafetensorError) as error:
-        raise SaveError(f"cannot write {path} ({error}); what was there before is kept") from error
+        raise SaveError(f"cannot write {path} ({error}); what was saved before is kept") from error
 
 
 def remove(path: Path) -> None:

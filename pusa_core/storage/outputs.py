@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .lock import hold_lock
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE | re.DOTALL)
 """Names that are devices on Windows, whatever their suffix."""
 
 
@@ -54,7 +54,7 @@ def check_name(name: str) -> None:
     """Raise ``ValueError`` for a name that no file can have on some system."""
     if not name or "\0" in name:
         raise ValueError(f"{name!r} cannot be the name of a file; choose another")
-    if _RESERVED.fullmatch(name):
+    if RESERVED.fullmatch(name):
         raise ValueError(f'"{name}" is the name of a device on Windows; choose another')
 
 

@@ -18,10 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..media.decode import DECODING
 from ..media.vae import Vae
+from ..storage.atomic import SaveError
 from .clips import Clip, Skip, nearest_size, read_clip
 from .config import Config
-from .files import SaveError
 from .scan import Facts, KnownClips, scan
 from .sources import DataOptions
 
@@ -83,7 +84,7 @@ def entry_names(
             continue
         found = known[clip.path]
         size = nearest_size(found.size, data.sizes)
-        latents = hash_of(FORMAT, found.content, size, data.frames, data.fps, encoders.vae_identity)
+        latents = hash_of(FORMAT, DECODING, found.content, size, data.frames, data.fps, encoders.vae_identity)
         entries.append(Entry(clip, size, found.content, latents, context_name(clip.caption, encoders)))
     return entries
 
@@ -130,7 +131,7 @@ class Cache:
     def write(self, name: str, value: Tensor, length: int = 0) -> None:
         """Write an entry atomically. ``length``: number of rows that :meth:`read` zero-pads to.
 
-        Raises :class:`pusa_core.training.files.SaveError`.
+        Raises :class:`pusa_core.storage.atomic.SaveError`.
         """
         value = value.contiguous()
         about = {"sha256": _checksum(value, str(length)), "length": str(length)}

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..media.video import resize_cover
+from ..media.decode import VIDEOS, shown_frames
 from .captions import is_file, read_caption, read_metadata
-
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".gif"}
 
 TICK = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
 
@@ -50,19 +48,15 @@ def _listed(folder: Path, skip: Skip, allow_outside: bool) -> Iterator[tuple[Pat
         yield from listed
         return
     for path in folder.iterdir():
-        if path.suffix.lower() in VIDEOS and path.is_file():
-            try:
-                yield path, read_caption(path.with_suffix(".txt"))
-            except (ValueError, OSError) as error:
-                skip(path.name, str(error))
-
-
-def clip_size(path: Path) -> tuple[int, int]:
-    """Displayed width and height of a video. Raises ``ValueError`` for a file that is not one."""
-    for picture in _decode(path):
-        height, width, _ = _upright(picture).shape
-        return width, height
-    raise ValueError("holds no frame")
+        if path.name.startswith(".") or path.suffix.lower() == ".txt":
+            continue
+        if path.suffix.lower() not in VIDEOS or not path.is_file():
+            skip(path.name, "a folder; clips are read from the folder itself" if path.is_dir() else "not a video")
+            continue
+        try:
+            yield path, read_caption(path.with_suffix(".txt"))
+        except (ValueError, OSError) as error:
+            skip(path.name, str(error))
 
 
 def nearest_size(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
@@ -77,29 +71,13 @@ def read_clip(path: Path, size: tuple[int, int], frames: int, fps: float) -> Ten
     With ``fps``, resampled to that rate by timestamp; otherwise every frame of the file.
     Raises ``ValueError`` when the file is too short or cannot be decoded.
     """
-    pictures: list[Tensor] = []
-    for picture in _at_rate(_decode(path), fps):
-        pictures.append(resize_cover(_upright(picture)[None] / 255, *size))
+    pictures: list[np.ndarray] = []
+    for picture in _at_rate(shown_frames(path), fps):
+        pictures.append(picture.pixels(size))
         if len(pictures) == frames:
-            return torch.cat(pictures)
+            return torch.from_numpy(np.stack(pictures)).float() / 255
     rate = f" at {fps:g} frames per second" if fps else ""
     raise ValueError(f"too short: {len(pictures)} frames{rate}, {frames} are needed")
-
-
-def _decode(path: Path) -> Iterator:
-    """Decode a video frame by frame. Raises ``ValueError`` where that fails."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            yield from container.decode(video=0)
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise ValueError(f"cannot be read as a video ({error})") from error
-
-
-def _upright(picture: Any) -> Tensor:
-    """``[H, W, 3]`` uint8 with the display rotation applied; PyAV before 14 does not expose it."""
-    return torch.rot90(torch.from_numpy(picture.to_ndarray(format="rgb24")), getattr(picture, "rotation", 0) // 90)
 
 
 def _at_rate(decoded: Iterator, fps: float) -> Iterator:

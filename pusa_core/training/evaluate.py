@@ -14,11 +14,11 @@ from ..media.video import contact_sheet, write_video
 from ..model.dit import WanModel
 from ..sampling.keyframes import Given
 from ..sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents, parse_keyframe
+from ..storage.atomic import write_whole
 from .adapters import LoraLinear
 from .cache import Cache, Entry
 from .config import Config
 from .data import generator
-from .files import write_whole
 from .launch import Launch
 from .objective import frame_errors
 
@@ -109,12 +109,12 @@ class SampleVideo:
                 adapter.strength = 1.0
 
     def write(self, latents: Tensor, picture: Path, video: Path) -> None:
-        """Write what is not there yet. Raises :class:`pusa_core.training.files.SaveError`."""
+        """Write what is not there yet. Raises :class:`pusa_core.storage.atomic.SaveError`."""
         frames = self.vae.decode(latents)
         if not picture.exists():
-            write_whole(picture, lambda path: contact_sheet(frames).save(path, format="PNG"))
+            write_whole(picture, contact_sheet(frames).save)
         if not video.exists():
-            write_whole(video, lambda path: write_video(frames, path, SAMPLE_FPS))
+            write_video(frames, video, SAMPLE_FPS)
 
 
 class _NoVae:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..storage.atomic import SaveError
 from .cache import CacheError
-from .files import SaveError
 from .resume import mark_diverged, next_start
 
 if TYPE_CHECKING:

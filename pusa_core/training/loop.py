@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from ..storage.atomic import SaveError, write_whole
 from .config import Config
 from .data import generator
 from .evaluate import SIGMA_NAMES, validation_loss
 from .failure import Diverged
-from .files import SaveError, write_whole
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
 from .optimizer import Ema, learning_rate
@@ -166,7 +166,7 @@ class Trainer:
     def finish(self) -> dict[str, Any]:
         """Save a checkpoint, the result and the plot; returns the values of the final event.
 
-        Raises :class:`pusa_core.training.files.SaveError` once all of them have been tried.
+        Raises :class:`pusa_core.storage.atomic.SaveError` once all of them have been tried.
         """
         failures: list[str] = []
 

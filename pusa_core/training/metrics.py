@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL.PngImagePlugin import PngInfo
 
-from .files import SaveError, write_whole
+from ..storage.atomic import SaveError, write_whole
 from .plot import draw_losses
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Metrics:
     def plot(self, mark: PngInfo | None = None) -> None:
         """Plot the losses so far; ``mark`` goes into the picture's metadata.
 
-        Raises :class:`pusa_core.training.files.SaveError`.
+        Raises :class:`pusa_core.storage.atomic.SaveError`.
         """
         losses = [(row["step"], row["loss"]) for row in self.rows]
         held_out = [(row["step"], row["validation"]) for row in self.rows if row.get("validation") is not None]
@@ -76,7 +76,7 @@ class Metrics:
         write_whole(plot_path(self.folder), lambda path: picture.save(path, format="PNG", pnginfo=mark))
 
     def close(self) -> None:
-        """Flush pending rows. Raises :class:`pusa_core.training.files.SaveError`."""
+        """Flush pending rows. Raises :class:`pusa_core.storage.atomic.SaveError`."""
         if not self._whole:
             self._rewrite()
         if self._board is not None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError, safe_open
 
+from ..storage.atomic import write_whole
 from ..storage.lock import hold_lock
-from .files import write_whole
 from .metrics import is_metrics
 from .resume import NAME, is_own, owned
 

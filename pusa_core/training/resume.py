@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .files import SUFFIX, SaveError, file_hash, remove, write_whole
+from ..storage.atomic import SUFFIX, SaveError, remove, write_whole
+from .files import file_hash
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def write_checkpoint(
 
     ``shards``: a folder that is moved into it.
 
-    Raises :class:`pusa_core.training.files.SaveError`; earlier checkpoints are then intact.
+    Raises :class:`pusa_core.storage.atomic.SaveError`; earlier checkpoints are then intact.
     """
 
     def write(path: Path) -> None:

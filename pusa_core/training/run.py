@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..storage.atomic import write_whole
 from .config import Config
 from .config_file import to_toml
 from .estimate import Estimate, estimate
 from .failure import rescue
-from .files import check_file_name, write_whole
+from .files import check_file_name
 from .identity import Identity, check_options, check_same, run_identity
 from .launch import Launch, launch
 from .loop import Trainer, result_path

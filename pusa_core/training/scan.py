@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .clips import Clip, clip_size
-from .files import SaveError, file_hash, write_whole
+from ..media.decode import DECODING, shown_rate, shown_size
+from ..storage.atomic import SaveError, write_whole
+from .clips import Clip
+from .files import file_hash
 
 log = logging.getLogger(__name__)
 
-NAME, FORMAT = "clips.json", 1
+NAME, FORMAT = "clips.json", f"1, {DECODING}"
 SETTLED = 2 * 10**9  # nanoseconds: a file may change again without another time, as far as the file system's clock goes
 WAN_RATE, TOLERANCE = 16, 0.5  # frames per second
 
@@ -33,7 +35,7 @@ class Facts:
 
 def look(path: Path) -> Facts:
     """Read a clip's file. Raises ``ValueError`` for one that is no video."""
-    return Facts(file_hash(path), clip_size(path), frame_rate(path))
+    return Facts(file_hash(path), shown_size(path), shown_rate(path))
 
 
 class KnownClips:
@@ -106,17 +108,6 @@ def scan(
     if unknown:
         progress(len(unknown), len(unknown))
     return {path: facts for path, facts in found.items() if facts is not None}
-
-
-def frame_rate(path: Path) -> float:
-    """Frames per second that the video says of itself; 0 where it does not."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            return float(container.streams.video[0].average_rate or 0)
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise ValueError(f"cannot be read as a video ({error})") from error
 
 
 def rate_warning(facts: Mapping[Path, Facts]) -> str:

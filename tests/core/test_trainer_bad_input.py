@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.resume_kills import command, finish
 from pusa_core import fafm_loss
 from pusa_core.cli.train import main
-from pusa_core.training.files import SaveError, write_whole
+from pusa_core.storage.atomic import SaveError, write_whole
 from pusa_core.weights.demo_files import DIT
 from tests.support.patience import HANGS
 from tests.support.training_runs import ROOT, refusal

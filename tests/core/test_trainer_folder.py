@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.resume_kills import command, finish, started
-from pusa_core.training.files import write_whole
+from pusa_core.storage.atomic import write_whole
 from pusa_core.training.ownership import file_mark, hold_folder, open_run
 from pusa_core.training.resume import newest_checkpoint, owned, write_checkpoint
 from tests.support.training_runs import refusal

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pusa_core.media.demo_text import encode_text
+from pusa_core.storage.atomic import SaveError
 from pusa_core.training import cache as cache_module
 from pusa_core.training.cache import Cache, Encoders, entry_names, file_identity, fill
 from pusa_core.training.clips import find_clips
-from pusa_core.training.files import SaveError
 from tests.support.training_videos import grey_frames, small_config, write_clip
 
 

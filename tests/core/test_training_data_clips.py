@@ -6,9 +6,12 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
-from pusa_core.training.clips import clip_size, find_clips, nearest_size, read_clip
+from pusa_core.media.video import frame_size, read_frames
+from pusa_core.training.clips import find_clips, nearest_size, read_clip
 from tests.support.training_videos import BLUE, GREEN, RED, grey_frames, picture, write_clip
+from tools.comfyui import PACK
 
 EVERYTHING = slice(None)
 
@@ -42,7 +45,29 @@ def test_a_folder_of_videos_with_texts_beside_them(tmp_path, skipped):
     (tmp_path / "folder.mp4").mkdir()
     clips = find_clips(tmp_path, skipped.add)
     assert [(clip.path.name, clip.caption) for clip in clips] == [("a.MKV", "a cat, asleep"), ("b.mp4", "ein Mädchen")]
-    assert list(skipped) == ["c.webm"] and "write one into c.txt" in skipped["c.webm"]
+    assert "write one into c.txt" in skipped.pop("c.webm")
+    assert list(skipped) == ["folder.mp4"]
+
+
+def test_each_file_that_is_not_used_is_reported(tmp_path, skipped):
+    for name in ("still.png", "notes.md", "song.mp3", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "more").mkdir()
+    for name in ("clip.ts", "clip2.wmv", "clip3.mpg", "clip4.webp"):
+        (tmp_path / name).touch()
+        (tmp_path / name).with_suffix(".txt").write_text("a cat")
+    assert [clip.path.name for clip in find_clips(tmp_path, skipped.add)] == sorted(
+        ["clip.ts", "clip2.wmv", "clip3.mpg", "clip4.webp"]
+    )
+    assert skipped.pop("more").startswith("a folder")
+    assert set(skipped) == {"still.png", "notes.md", "song.mp3"} and set(skipped.values()) == {"not a video"}
+
+
+@pytest.mark.parametrize("file", ["bt709.mp4", "hflip.mp4", "anamorphic.mp4", "cover_first.mkv", "quarters.ts"])
+def test_a_clip_is_trained_on_as_players_show_it(file):
+    path = PACK / "tests" / "data" / file
+    clip = read_clip(path, (96, 64), 9, 16)
+    assert torch.equal(clip, read_frames(path, first=9))
 
 
 def write_csv(path, rows):
@@ -103,7 +128,7 @@ def test_a_wide_or_tall_video_keeps_its_middle(tmp_path, size):
     middle = (slice(height // 2 - 16, height // 2 + 16), slice(width // 2 - 16, width // 2 + 16))
     frame = picture(width, height, (EVERYTHING, EVERYTHING, RED), (*middle, GREEN))
     path = write_clip(tmp_path / "clip.mp4", [frame])
-    assert clip_size(path) == size
+    assert frame_size(path) == size
     assert near(read_clip(path, (32, 32), 1, 0), GREEN)
 
 
@@ -126,7 +151,7 @@ def test_a_video_of_an_upright_phone_is_read_upright(tmp_path):
     halves = picture(64, 32, (EVERYTHING, slice(32), RED), (EVERYTHING, slice(32, None), BLUE))
     path = write_clip(tmp_path / "clip.mp4", [halves])
     turn_clockwise(path)
-    assert clip_size(path) == (32, 64)
+    assert frame_size(path) == (32, 64)
     frame = read_clip(path, (32, 64), 1, 0)[0]  # what was on the left is now at the top
     assert near(frame[:30], RED) and near(frame[34:], BLUE)
 
@@ -172,6 +197,6 @@ def test_what_is_no_video_is_refused(tmp_path):
     for content in (b"", b"no video at all" * 100, whole[: len(whole) // 2]):
         path = tmp_path / "clip.mp4"
         path.write_bytes(content)
-        for read in (clip_size, lambda path: read_clip(path, (32, 32), 5, 0)):
+        for read in (frame_size, lambda path: read_clip(path, (32, 32), 5, 0)):
             with pytest.raises(ValueError, match=r"cannot be read as a video|too short|holds no frame"):
                 read(path)
