@@ -8,7 +8,7 @@ Every row sums to 1.
 import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from os import PathLike
 from pathlib import Path
 
@@ -131,6 +131,7 @@ class AttentionRecorder:
         total_blocks: int,
         measure: FrameAttention = frame_attention,
     ) -> None:
+        _leave_uncompiled()
         self.steps = _numbers(steps, total_steps, "step")
         self.blocks = _numbers(blocks, total_blocks, "block")
         self.measure = measure
@@ -143,7 +144,6 @@ class AttentionRecorder:
         """Whether the current step is to be recorded."""
         return self.step in self.steps
 
-    @torch.compiler.disable
     def record(self, block: int, q: Tensor, k: Tensor, frames: int) -> None:
         """Add the self-attention of ``block`` at the current step; arguments as in :func:`frame_attention`."""
         maps = self.measure(q, k, frames).double().cpu()
@@ -163,6 +163,12 @@ class AttentionRecorder:
             raise ValueError(f"step {step}, block {block} was never computed, so there is no map of it")
         rows = [[self._sums[s, b] / self._counts[s, b] for b in self.blocks] for s in self.steps]
         return AttentionMaps(torch.stack([torch.stack(row) for row in rows]).float(), self.steps, self.blocks)
+
+
+@cache
+def _leave_uncompiled() -> None:
+    """As a decorator it would import the compiler with this file (:mod:`pusa_core.model.compile`)."""
+    AttentionRecorder.record = torch.compiler.disable(AttentionRecorder.record)  # type: ignore[method-assign]
 
 
 def parse_numbers(text: str) -> list[int]:

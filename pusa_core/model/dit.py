@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .attention import Attention, Block, attention
 from .axes import rearrange
+from .compile import prepare_compiler
 from .config import WanConfig
 from .elementwise import FeedForward, gated_residual, may_overwrite, modulate, residual
 from .rope import PLAIN, Axes, apply_rope, rope_table
@@ -149,6 +150,7 @@ class WanModel(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        prepare_compiler()
         self.config = config
         factory = {"device": device, "dtype": dtype}
         dim, patch = config.dim, config.patch_size

@@ -60,8 +60,6 @@ class KVCache:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values [B, N, heads, d] by block
         self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
-    # the state changes at every call: a compiler would guard on it, and compile again; the network may be compiled
-    @torch.compiler.disable
     def velocity(
         self,
         network: Callable[..., Tensor],

@@ -43,7 +43,7 @@ def rope_table(
 def _expand(
     head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes, frame_indices: tuple[int, ...] | None
 ) -> Tensor:
-    per_axis = list(_positions(head_dim, device, axes).split(_pairs(head_dim), dim=1))
+    per_axis = list(constant_positions(head_dim, device, axes).split(_pairs(head_dim), dim=1))
     if frame_indices is not None:
         per_axis[0] = per_axis[0][torch.tensor(frame_indices, device=device)]
     parts = []
@@ -58,8 +58,7 @@ def _expand(
 _cached = lru_cache(maxsize=16)(torch.inference_mode(False)(_expand))
 
 
-@torch.compiler.assume_constant_result
-def _positions(head_dim: int, device: torch.device, axes: Axes) -> Tensor:
+def constant_positions(head_dim: int, device: torch.device, axes: Axes) -> Tensor:
     return positions_table(head_dim, device, axes)
 
 

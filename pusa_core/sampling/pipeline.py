@@ -172,7 +172,8 @@ def _velocity(model: nn.Module, context: Tensor, frozen: FrozenFrames | None) ->
     """The model at one prompt, with a KV cache of its own where frames are frozen."""
     network = _in_dtype_of(model)
     if frozen is not None:
-        network = partial(KVCache(frozen).velocity, network, model.blocks)
+        blocks: Any = model.blocks  # a ModuleList, of which nn.Module does not know
+        network = partial(KVCache(frozen).velocity, network, blocks)
     return conditioned_velocity(network, context)
 
 
