@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..storage.atomic import write_whole
-from .files import check_finite, read_tensors
-from .tensor_names import layer_name, spelling
+from .files import check_finite, read_file
+from .lora_tensors import HeaderScale, classify, header_scale
+from .tensor_names import spelling
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +23,6 @@ PREFIX = "diffusion_model."  # read by ComfyUI and every common tool
 MERGE_ELEMENTS = 1 << 20  # chunk of a weight that is merged in fp32 at a time
 SIZES = {1536: "1.3B", 3072: "5B", 5120: "14B"}
 """Released Wan models by width."""
-
-# X.lora_A.weight, X.lora_A.default.weight (the adapter's name inside), X.lora_A
-_AB = re.compile(r"(?P<layer>.+)\.lora_(?P<kind>[AB])(?:\.(?!weight$|bias$)[^.]+)?(?:\.weight)?", re.DOTALL)
-_SUFFIXES = {
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    ".alpha": "alpha",
-    ".diff": "diff",
-    ".diff_b": "diff_b",
-    ".w_norm": "diff",  # LyCORIS' names for norm layers
-    ".b_norm": "diff_b",
-}
-_FOREIGN = {"hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "dora_scale": "DoRA", "set_weight": "weights"}
 
 
 @dataclass(frozen=True)
@@ -64,12 +49,15 @@ class Lora:
 
     ``layers``: low-rank updates by layer (``blocks.0.self_attn.q``). ``diffs``: full-rank updates by parameter
     (``blocks.0.norm3.bias``), as in distillation LoRAs. ``unknown``: tensor names that were not recognised.
+    ``header_alpha``: the alpha that only the file's header has. ``name``: that of the file.
     """
 
     layers: dict[str, LoraLayer]
     unknown: tuple[str, ...] = ()
     diffs: dict[str, Tensor] = field(default_factory=dict)
     spelling: str = ""
+    header_alpha: float | None = None
+    name: str = ""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors under the names that ComfyUI's own loaders read."""
@@ -91,7 +79,8 @@ class Lora:
         parts = []
         if ranks:
             span = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
-            alpha = "with alpha" if any(layer.alpha is not None for layer in self.layers.values()) else "no alpha"
+            with_alpha = "with alpha" if self.header_alpha is None else f"alpha {self.header_alpha:g} from the header"
+            alpha = with_alpha if any(layer.alpha is not None for layer in self.layers.values()) else "no alpha"
             parts.append(f"{len(self.layers)} layers of rank {span}, {alpha}")
         if self.diffs:
             parts.append(f"{len(self.diffs)} full differences")
@@ -115,12 +104,13 @@ class LoraMatch:
         return text + (f"; NOT USED: {', '.join(self.unused[:5])}" if self.unused else "")
 
 
-def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
-    """Parse LoRA tensors of any supported format; ``source`` names them in errors."""
+def parse_lora(tensors: Mapping[str, Tensor], source: str, metadata: Mapping[str, str] | None = None) -> Lora:
+    """Parse LoRA tensors of any supported format, and the header's ``metadata``; ``source`` names them in errors."""
+    scale = header_scale(metadata or {}, source)
     parts: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for name, tensor in tensors.items():
-        layer, kind = _classify(name, source)
+        layer, kind = classify(name, source)
         if kind is None:
             unknown.append(name)
         elif kind in parts.setdefault(layer, {}):
@@ -130,7 +120,7 @@ def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
     layers, diffs = {}, {}
     for name, part in parts.items():
         if "down" in part and "up" in part:
-            layers[name] = _layer(name, part, source)
+            layers[name] = _layer(name, part, source, scale)
         elif part.keys() & {"down", "up", "alpha"}:
             unknown.append(name)
         if "diff" in part:  # a modulation is a parameter of its own, everything else a layer with a weight
@@ -143,25 +133,12 @@ def parse_lora(tensors: Mapping[str, Tensor], source: str) -> Lora:
         )
     for name, diff in diffs.items():
         check_finite(diff, name, source)
-    return Lora(layers, tuple(unknown), diffs, spelling(tensors))
+    used = scale is not None and any("down" in part and "alpha" not in part for part in parts.values())
+    header_alpha = scale.alpha if scale is not None and used else None
+    return Lora(layers, tuple(unknown), diffs, spelling(tensors), header_alpha, Path(source).name)
 
 
-def _classify(name: str, source: str) -> tuple[str, str | None]:
-    """The layer that a tensor belongs to, and its role there; None for a tensor that is not recognised."""
-    if kind := _FOREIGN.get(name.rpartition(".")[2]):
-        raise ValueError(
-            f"{source} holds {kind} ({name}), which is no plain LoRA; add it with ComfyUI's own LoRA loader behind "
-            f"Pusa Load instead"
-        )
-    if match := _AB.fullmatch(name):
-        return layer_name(match["layer"]), "down" if match["kind"] == "A" else "up"
-    for suffix, kind in _SUFFIXES.items():
-        if name.endswith(suffix):
-            return layer_name(name.removesuffix(suffix)), kind
-    return name, None
-
-
-def _layer(name: str, part: Mapping[str, Tensor], source: str) -> LoraLayer:
+def _layer(name: str, part: Mapping[str, Tensor], source: str, scale: HeaderScale | None) -> LoraLayer:
     down, up = part["down"], part["up"]
     if not (down.numel() and up.numel() and min(down.ndim, up.ndim) > 1 and down.shape[0] == up[0].numel()):
         raise ValueError(
@@ -173,6 +150,8 @@ def _layer(name: str, part: Mapping[str, Tensor], source: str) -> LoraLayer:
     alpha = part.get("alpha")
     if alpha is not None and (alpha.numel() != 1 or not math.isfinite(alpha.item())):
         raise ValueError(f"{source}: layer {name} has an alpha that is not one finite number; the file is damaged")
+    if alpha is None and scale is not None:
+        return LoraLayer(down, up, scale.alpha_of(name, down.shape[0]))
     return LoraLayer(down, up, None if alpha is None else float(alpha))
 
 
@@ -182,13 +161,15 @@ def load_lora(path: str | PathLike) -> Lora:
     Reads original and diffusers names, bare or behind any known prefix (``diffusion_model.``, ``transformer.``,
     ``base_model.model.``, ``pipe.dit.`` ...), and names with underscores (``lora_unet_...``, ``lora_unet__...``); the
     factors as ``lora_A`` / ``lora_B`` with or without an adapter's name, or ``lora_down`` / ``lora_up``, with an
-    optional ``alpha``; full differences (``diff``, ``diff_b``). Ranks may differ from layer to layer.
+    optional ``alpha``, also one that only the header has (``lora_adapter_metadata``, ``ss_network_alpha``); full
+    differences (``diff``, ``diff_b``). Ranks may differ from layer to layer.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or holds no LoRA.
     """
-    lora = parse_lora(read_tensors(path), str(path))
+    tensors, metadata = read_file(path)
+    lora = parse_lora(tensors, str(path), metadata)
     log.info("%s: %s", Path(path).name, lora.describe())
     return lora
 
@@ -240,12 +221,19 @@ def _another_size(name: str, update: tuple[int, ...], weight: tuple[int, ...]) -
     )
 
 
+def check_strength(strength: float, name: str) -> None:
+    """Raise ``ValueError`` unless the strength ``name`` is a finite number."""
+    if not math.isfinite(strength):
+        raise ValueError(f"the LoRA strength {name} is {strength}; it must be a finite number, such as 1.0")
+
+
 @torch.no_grad()
 def merge_lora(model: nn.Module, lora: Lora, strength: float = 1.0) -> None:
     """Add ``strength * scale * up @ down`` and ``strength * diff`` to the weights of ``model``, in place, in fp32.
 
     Merging twice adds twice. Raises ``ValueError`` when nothing matches or a size differs; then nothing was changed.
     """
+    check_strength(strength, f"of {lora.name or 'the LoRA'}")
     parameters = dict(model.named_parameters())
     match = match_lora(lora, {name: value.shape for name, value in parameters.items()})
     for name, layer in match.layers.items():

@@ -13,13 +13,15 @@ PREFIXES = (
     "model.",
     "net.",
     "transformer.",
+    "transformer_2.",  # Wan2.2's low-noise expert in diffusers
     "base_model.model.",
     "pipe.dit.",
     "dit.",
     "unet.",
     "module.",
+    "_orig_mod.",  # of torch.compile
 )
-UNDERSCORE_PREFIXES = ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_")
+UNDERSCORE_PREFIXES = ("lora_unet__", "lora_unet_", "lora_transformer_2_", "lora_transformer_", "lycoris_")
 
 # tensors that only a Wan DiT has, in the original and in the diffusers scheme
 _MARKS = ("head.modulation", "condition_embedder.time_proj.weight")
@@ -61,6 +63,7 @@ _UNDERSCORED_IN_BLOCK = re.compile(r"(?:blocks_(\d+)_)?(.+)", re.DOTALL)
 
 def original_name(name: str) -> str:
     """Diffusers name of a tensor or layer -> original name, both without prefix; other names are returned unchanged."""
+    name = name.replace("._orig_mod.", ".")  # of a block that was compiled alone
     block, rest = _split(_IN_BLOCK, name)
     for theirs, ours in (_BLOCK if block else _OUTSIDE).items():
         if rest == theirs or rest.startswith(theirs + "."):
@@ -73,7 +76,8 @@ def layer_name(name: str) -> str:
     name = without_prefixes(name)
     for prefix in UNDERSCORE_PREFIXES:
         if name.startswith(prefix):
-            block, rest = _split(_UNDERSCORED_IN_BLOCK, name.removeprefix(prefix))
+            # some trainers keep the dots inside a block: lora_unet_blocks_0.cross_attn.k
+            block, rest = _split(_UNDERSCORED_IN_BLOCK, name.removeprefix(prefix).replace(".", "_"))
             known = _UNDERSCORED.get(rest)
             return name if known is None else f"blocks.{block}.{known}" if block else known
     return original_name(name)

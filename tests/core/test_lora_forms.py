@@ -70,6 +70,22 @@ FORMS = {
         ".lora_A.my_run.weight",
         ".lora_B.my_run.weight",
     ),
+    "compiled": (lambda name: f"_orig_mod.{name}", ".lora_A.weight", ".lora_B.weight"),
+    "blocks compiled alone": (
+        lambda name: f"transformer.{name.replace('.', '._orig_mod.', 2).replace('._orig_mod.', '.', 1)}",
+        ".lora_A.weight",
+        ".lora_B.weight",
+    ),
+    "diffusers, low-noise expert": (
+        lambda name: f"transformer_2.{diffusers_name(name)}",
+        ".lora_A.weight",
+        ".lora_B.weight",
+    ),
+    "kohya, dots in the block": (
+        lambda name: f"lora_unet_{name.replace('.', '_', 1)}",
+        ".lora_down.weight",
+        ".lora_up.weight",
+    ),
     "DiffSynth": (lambda name: f"pipe.dit.{name}", ".lora_A.default.weight", ".lora_B.default.weight"),
 }
 
@@ -156,6 +172,9 @@ def test_the_log_says_what_a_file_holds(lora, diffs, tmp_path, caplog):
         ({"a.hada_w1_a": torch.zeros(2)}, "LoHa"),
         ({"a.lokr_w1": torch.zeros(2)}, "LoKr"),
         ({"a.dora_scale": torch.zeros(2)}, "DoRA"),
+        ({"a.lora_magnitude_vector": torch.zeros(2)}, "DoRA"),
+        ({"a.lora_magnitude_vector.weight": torch.zeros(2)}, "DoRA"),
+        ({"base_model.model.a.lora_magnitude_vector.default.weight": torch.zeros(2)}, "DoRA"),
         ({"a.lora_A.weight": torch.ones(2, 4)}, "no LoRA of a known form"),
         ({"a.lora_A.weight": torch.ones(2, 4), "diffusion_model.a.lora_A.weight": torch.ones(2, 4)}, "twice"),
         ({"a.lora_A.weight": torch.ones(2, 4), "a.lora_B.weight": torch.full((4, 2), torch.nan)}, "NaN"),
@@ -181,3 +200,60 @@ def test_a_lora_of_the_small_model_is_refused_on_the_large_one_by_name():
     layer = LoraLayer(torch.zeros(2, 1536), torch.zeros(1536, 2))
     with pytest.raises(ValueError, match=r"made for the 1\.3B model, this is the 14B one"):
         merge_lora(model, Lora({"blocks.0.self_attn.q": layer}))
+
+
+PEFT = "lora_adapter_metadata"
+HEADERS = {
+    "PEFT of diffusers": ({PEFT: '{"transformer.r": 8, "transformer.lora_alpha": 32}'}, lambda rank: 32 / rank),
+    "PEFT": ({PEFT: '{"r": 8, "lora_alpha": 3.0}'}, lambda rank: 3 / rank),
+    "PEFT, by root": ({PEFT: '{"lora_alpha": 4, "use_rslora": true}'}, lambda rank: 4 / rank**0.5),
+    "kohya": ({"ss_network_alpha": "16.0", "ss_network_dim": "8"}, lambda rank: 16 / rank),
+    "kohya without": ({"ss_network_alpha": "None"}, lambda rank: 1),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_scale_in_the_header_alone_is_read_and_reported(lora, tmp_path, header):
+    metadata, scale = HEADERS[header]
+    save_file(written(lora, lambda name: name), tmp_path / "x.safetensors", metadata=metadata)
+    loaded = load_lora(tmp_path / "x.safetensors")
+    for layer in loaded.layers.values():
+        assert layer.scale == pytest.approx(scale(layer.rank))
+    assert ("from the header" in loaded.describe()) == (header != "kohya without")
+
+
+def test_an_alpha_of_a_single_layer_in_the_header_is_read(lora, tmp_path):
+    metadata = {PEFT: '{"transformer.lora_alpha": 8, "transformer.alpha_pattern": {"blocks.1.attn2.to_k": 2}}'}
+    save_file(written(lora, diffusers_name), tmp_path / "x.safetensors", metadata=metadata)
+    layers = load_lora(tmp_path / "x.safetensors").layers
+    assert {name for name, layer in layers.items() if layer.alpha == 2} == {"blocks.1.cross_attn.k"}
+    assert {layer.alpha for layer in layers.values()} == {2, 8}
+
+
+def test_an_alpha_beside_the_layer_is_the_one_that_counts(lora, tmp_path):
+    tensors = written(lora, lambda name: name, alpha=3.0)
+    save_file(tensors, tmp_path / "x.safetensors", metadata={"ss_network_alpha": "16"})
+    loaded = load_lora(tmp_path / "x.safetensors")
+    assert {layer.alpha for layer in loaded.layers.values()} == {3.0}
+    assert "from the header" not in loaded.describe()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({PEFT: "{"}, "scale in its header"),
+        ({PEFT: "[1]"}, "scale in its header"),
+        ({PEFT: '{"lora_alpha": "x"}'}, "alpha is 'x'"),
+        ({PEFT: '{"lora_alpha": [1]}'}, "scale in its header"),
+        ({PEFT: '{"lora_alpha": 1, "alpha_pattern": {"q": null}}'}, "scale in its header"),
+        ({PEFT: '{"lora_alpha": 1, "alpha_pattern": 3}'}, "alpha_pattern is 3"),
+        ({PEFT: '{"lora_alpha": 1' + "0" * 400 + "}"}, "scale in its header"),
+        ({PEFT: '{"lora_alpha": 8, "transformer.use_dora": true}'}, "DoRA"),
+        ({"ss_network_alpha": "inf"}, "alpha is 'inf'"),
+    ],
+)
+def test_a_header_that_cannot_be_understood_is_refused_by_name(lora, tmp_path, metadata, message):
+    save_file(written(lora, lambda name: name), tmp_path / "x.safetensors", metadata=metadata)
+    with pytest.raises(ValueError, match=message) as error:
+        load_lora(tmp_path / "x.safetensors")
+    assert "x.safetensors" in str(error.value)
