@@ -141,6 +141,8 @@ class WanHead(nn.Module):
 class WanModel(nn.Module):
     """The DiT."""
 
+    source = ""  # the files that its weights come from, for messages
+
     def __init__(
         self,
         config: WanConfig,

@@ -69,7 +69,7 @@ class SequenceParallel(nn.Module):
 
     def __init__(self, model: WanModel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.source = model, model.source
         heads, self.size, self.rank = model.config.num_heads, dist.get_world_size(), dist.get_rank()
         if heads % self.size:
             fits = [str(count) for count in range(1, heads + 1) if heads % count == 0]

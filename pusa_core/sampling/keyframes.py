@@ -47,6 +47,12 @@ def check_size(width: int, height: int) -> None:
         raise ValueError(f"size {width} x {height}: both sides must be divisible by 16; resize to {fix[0]} x {fix[1]}")
 
 
+def check_level(level: float, name: str) -> None:
+    """Raise ``ValueError`` unless the noise level of ``name`` is in 0..1."""
+    if not 0 <= level <= 1:
+        raise ValueError(f"{name} has the noise level {level:g}; levels go from 0 (keep as given) to 1 (generate)")
+
+
 def lead_in(
     clip: Tensor, latent_position: int, frames: int = LEAD_IN_FRAMES, *, from_end: bool = False
 ) -> tuple[Tensor, int]:
@@ -65,8 +71,12 @@ def lead_in(
 
     Returns:
         Frames ``[T', ...]`` with ``T'`` of the form ``4 n + 1``, and the number of latents to drop.
+
+    Raises ``ValueError`` for a clip without frames.
     """
     length = clip.shape[0]
+    if not length:
+        raise ValueError("the clip has no frames; give at least one")
     front = 0 if latent_position == 0 else frames
     fill = -(front + length - 1) % STRIDE
     before, after = (front + fill, 0) if from_end and front else (front, fill)
@@ -137,8 +147,10 @@ class Given:
         """A copy with ``keyframe [B, C, T, H, W]`` at ``position`` (:func:`first_latent`).
 
         Raises:
-            ValueError: the keyframe does not fit, has another size, or falls on a frame already given.
+            ValueError: the keyframe does not fit, has another size, or falls on a frame already given; a noise level
+                outside 0..1.
         """
+        check_level(noise_level, f"the keyframe at {position}")
         frames, length = self.latents.shape[2], keyframe.shape[2]
         start = first_latent(position, length, frames)
         if keyframe.shape[-2:] != self.latents.shape[-2:] or keyframe.shape[1] != self.latents.shape[1]:

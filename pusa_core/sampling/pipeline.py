@@ -1,5 +1,6 @@
 """Keyframes and prompt embeddings -> latents of a video, without ComfyUI."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from ..media.vae import LATENT_CHANNELS, STRIDE, Vae
 from ..media.video import read_frames
 from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
-from .keyframes import Given, check_size, clip_start, latent_length, lead_in
-from .sampler import StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
+from .keyframes import Given, check_level, check_size, clip_start, latent_length, lead_in
+from .sampler import NotFiniteError, StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
 
 EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
@@ -34,6 +35,15 @@ class Keyframe:
     frames: Tensor
     position: int = 0
     noise_level: float = 0.0
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.frames.shape)
+        if self.frames.ndim != 4 or shape[-1] != 3 or not self.frames.numel():
+            raise ValueError(
+                f"the keyframe at {self.position} has shape {list(shape)}; it must be [frames, height, width, 3] with "
+                f"at least one frame"
+            )
+        check_level(self.noise_level, f"the keyframe at {self.position}")
 
     @classmethod
     def read(
@@ -80,6 +90,10 @@ class Settings:
         check_size(self.width, self.height)
         latent_length(self.frames)
         flow_sigmas(self.steps, self.shift)
+        if not math.isfinite(self.cfg):
+            raise ValueError(f"cfg is {self.cfg}; it must be a finite number (3.0 is the default)")
+        if not 0 <= self.seed < 1 << 64:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}")
         check_refresh(self.given_frames_refresh)
 
 
@@ -105,7 +119,13 @@ def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings
             )
         start = clip_start(length, keyframe.position, latent_frames)
         frames, drop = lead_in(keyframe.frames, start, from_end=keyframe.position < 0)
-        given = given.place(vae.encode(frames)[:, :, drop:], start, keyframe.noise_level)
+        encoded = vae.encode(frames)[:, :, drop:]
+        if not encoded.isfinite().all():
+            raise ValueError(
+                f"the keyframe at {keyframe.position} becomes NaN or infinite in the VAE; look for such values in its "
+                f"picture, or choose another VAE file"
+            )
+        given = given.place(encoded, start, keyframe.noise_level)
     return replace(given, noise_levels=changed_levels(given.noise_levels, noise_levels))
 
 
@@ -143,8 +163,11 @@ def generate_latents(
         callback: as in :func:`pusa_core.euler_sample`; steps are counted over both models.
         device: of the computation; by default that of the model's weights.
 
-    Raises ``ValueError`` for shapes that do not fit the model, or a missing ``negative``.
+    Raises ``ValueError`` for shapes that do not fit the model, given frames that are not finite, a missing
+    ``negative``, or latents that become NaN or infinite (:class:`pusa_core.sampling.sampler.NotFiniteError`).
     """
+    if not given.latents.isfinite().all():
+        raise ValueError("the latents of the given frames are NaN or infinite; look for what made them")
     weight = next(model.parameters())
     device = weight.device if device is None else device
     noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
@@ -164,8 +187,16 @@ def generate_latents(
         unconditional = None if negative is None else _velocity(expert, negative, frozen)
         report = None if callback is None else _offset(callback, first)
         with torch.no_grad():  # not inference_mode: what a model caches must still be usable in training
-            latents = euler_sample(guide(positive, unconditional, settings.cfg), latents, rows, callback=report)
+            try:
+                latents = euler_sample(guide(positive, unconditional, settings.cfg), latents, rows, callback=report)
+            except NotFiniteError as error:
+                raise NotFiniteError(first + error.step, settings.steps, source_of(expert)) from None
     return latents
+
+
+def source_of(model: nn.Module) -> str:
+    """The files that a model was loaded from, for a message."""
+    return getattr(model, "source", "") or "the model"
 
 
 def _velocity(model: nn.Module, context: Tensor, frozen: FrozenFrames | None) -> VelocityFn:

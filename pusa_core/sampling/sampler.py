@@ -1,6 +1,7 @@
 """The per-frame Euler sampler: every latent frame is integrated along its own column of a sigma table."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from einops import rearrange
@@ -13,6 +14,31 @@ VelocityFn = Callable[[Tensor, Tensor], Tensor]
 
 StepCallback = Callable[[int, Tensor, Tensor], None]
 """``callback(step, denoised, latents)`` after each step; ``denoised`` is the current estimate of the clean latents."""
+
+
+class NotFiniteError(ValueError):
+    """The latents became NaN or infinite. ``step``: the first one, from 0, that left them so."""
+
+    def __init__(self, step: int, steps: int, model: str = "the model") -> None:
+        super().__init__(
+            f"the video is NaN or infinite from step {step + 1} of {steps} on, computed by {model}; lower the strength "
+            f"of its LoRA or cfg, or choose another LoRA, checkpoint or dtype"
+        )
+        self.step = step
+
+
+def check_steps(extremes: Sequence[tuple[Tensor, Tensor]], model: str = "the model") -> None:
+    """Raise :class:`NotFiniteError` unless all that steps arrived at is finite.
+
+    ``extremes``: the least and the greatest value after each step (``Tensor.aminmax``), still on the device. The host
+    waits for the device once, for the last of them.
+    """
+
+    def broken(bounds: tuple[Tensor, Tensor]) -> bool:
+        return not all(bool(bound.isfinite()) for bound in bounds)
+
+    if extremes and broken(extremes[-1]):  # what is not finite stays so in the steps after it
+        raise NotFiniteError(next(step for step, each in enumerate(extremes) if broken(each)), len(extremes), model)
 
 
 def per_frame(values: Tensor, like: Tensor) -> Tensor:
@@ -54,6 +80,9 @@ def euler_sample(
     Returns:
         Latents at the last row's sigmas.
 
+    Raises:
+        NotFiniteError: the latents became NaN or infinite; the message names the step.
+
     Source: Pusa, arXiv 2507.16116, eq. 6 and algorithm 1; reference ``FlowMatchSchedulerPusaV2V.step``.
     """
     if table.ndim != 2 or table.shape[1] != latents.shape[2]:
@@ -66,14 +95,18 @@ def euler_sample(
     if truncate_timesteps:
         timesteps = timesteps.trunc()
         deltas = torch.where(timesteps == 0, 0.0, deltas)
+    extremes = []
     for step in range(len(deltas)):
         velocity = velocity_fn(latents, timesteps[step])
         delta = per_frame(deltas[step], latents)
         if callback is not None:
             denoised = latents - per_frame(table[step], latents) * velocity
         latents = torch.where(delta == 0, latents, latents + velocity * delta)
+        extremes.append(latents.aminmax())
         if callback is not None:
             callback(step, denoised, latents)
+    if not latents.is_meta:  # which holds no values
+        check_steps(extremes)
     return latents
 
 
@@ -89,6 +122,8 @@ def conditioned_velocity(model: Callable[..., Tensor], context: Tensor) -> Veloc
 
 def guide(positive: VelocityFn, negative: VelocityFn | None, cfg: float) -> VelocityFn:
     """Classifier-free guidance: ``v_neg + cfg (v_pos - v_neg)``, or ``v_pos`` alone when ``cfg`` is 1."""
+    if not math.isfinite(cfg):
+        raise ValueError(f"cfg is {cfg}; it must be a finite number (1 turns guidance off)")
     if cfg == 1:
         return positive
     if negative is None:

@@ -48,6 +48,11 @@ class Checkpoint:
     form: str
     source: str
 
+    @property
+    def name(self) -> str:
+        """Its file, or the last of several, without the folder."""
+        return Path(self.source).name
+
     def describe(self) -> str:
         """Model size, file format, and tensors that were not recognised."""
         size = _SIZES.get((self.config.dim, self.config.num_layers), "")

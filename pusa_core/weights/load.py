@@ -11,7 +11,7 @@ from ..model.device import best_device, default_dtype
 from ..model.dit import WanModel
 from .checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from .demo_files import DIT, LORA, file_or_demo
-from .lora import Lora, load_lora, match_lora, merge_lora
+from .lora import Lora, check_strength, load_lora, match_lora, merge_lora
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ class ModelFiles:
     checkpoint: Checkpoint
     loras: tuple[tuple[Lora, float], ...]
 
+    def describe(self) -> str:
+        """The files' names and the LoRAs' strengths, as text."""
+        loras = (f"LoRA {lora.name or 'without a name'} at strength {strength:g}" for lora, strength in self.loras)
+        return ", ".join([self.checkpoint.name, *loras])
+
     def build(self, device: torch.device | str, dtype: torch.dtype, *, offload: bool = False) -> WanModel:
         """The network in eval mode, LoRAs merged. See :func:`load_model`."""
         with torch.device("meta"):
@@ -37,6 +42,7 @@ class ModelFiles:
         weights = {name: weight.to(home, dtype) for name, weight in self.checkpoint.dequantised()}
         model.load_state_dict(weights, assign=True)
         model = model.eval().requires_grad_(False)
+        model.source = self.describe()
         for lora, strength in self.loras:
             merge_lora(model, lora, strength)
         if offload:
@@ -46,6 +52,8 @@ class ModelFiles:
 
 def read_model_files(path: Paths, loras: Sequence[tuple[str | PathLike, float]] = ()) -> ModelFiles:
     """Parse the files of :func:`load_model`; reads headers, not weights, and raises what :func:`load_model` raises."""
+    for file, strength in loras:
+        check_strength(strength, f"of {file}")
     checkpoint = read_checkpoint(file_or_demo(path, DIT) if isinstance(path, str | PathLike) else path)
     shapes = dict(expected_shapes(checkpoint.config))
     read = tuple((load_lora(file_or_demo(file, LORA)), strength) for file, strength in loras)

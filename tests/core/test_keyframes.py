@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pusa_core import Given, latent_length, lead_in, pixel_frames_of, pixel_length
+from pusa_core import Given, Keyframe, latent_length, lead_in, pixel_frames_of, pixel_length
 from pusa_core.sampling.keyframes import check_size, clip_start, first_latent, latent_frame_of, latent_position
 
 
@@ -112,3 +112,29 @@ def test_a_keyframe_of_another_size_is_refused():
 def test_sizes_must_be_divisible_by_sixteen(size):
     with pytest.raises(ValueError, match="divisible by 16"):
         check_size(*size)
+
+
+def test_a_lead_in_is_five_frames_long():
+    """What ``benchmarks/demo_model/LEAD_IN.md`` found best."""
+    frames, drop = lead_in(torch.arange(4.0).view(4, 1), 3)
+    assert frames.flatten().tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 3]
+    assert drop == 2
+
+
+def test_a_clip_without_frames_is_refused():
+    with pytest.raises(ValueError, match="the clip has no frames"):
+        lead_in(torch.zeros(0, 4, 4, 3), 0)
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.5, float("nan"), float("inf")])
+def test_a_keyframe_with_a_level_outside_its_range_is_refused(level):
+    with pytest.raises(ValueError, match="the keyframe at 2 has the noise level"):
+        Keyframe(torch.zeros(1, 16, 16, 3), 2, level)
+    with pytest.raises(ValueError, match="the keyframe at 2 has the noise level"):
+        Given.empty(torch.zeros(1, 16, 1, 4, 4), 5).place(torch.ones(1, 16, 1, 4, 4), 2, level)
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 16, 3), (16, 16, 3), (1, 16, 16, 4), (1, 0, 16, 3)])
+def test_a_keyframe_that_is_no_picture_is_refused(shape):
+    with pytest.raises(ValueError, match=r"the keyframe at 0 has shape .*\[frames, height, width, 3\]"):
+        Keyframe(torch.zeros(shape))
