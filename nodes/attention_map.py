@@ -11,6 +11,7 @@ from ..pusa_core.analysis.pictures import draw_attention_maps
 from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
 from .comfyui.attention_recorder import record_attention
 from .comfyui.images import as_image, free_stem
+from .comfyui.inputs import check_number
 from .comfyui.latents import Latent
 from .comfyui.model import check_model
 from .sampler import PusaSampler
@@ -71,6 +72,7 @@ class PusaAttentionMap(io.ComfyNode):
         model_low: Any = None,
         switch: float = EXPERT_BOUNDARY,
     ) -> io.NodeOutput:
+        check_number(shift, "shift", 0.01, 100)
         check_model(model, "model")
         count = len(model.model.diffusion_model.blocks)
         chosen = parse_numbers(record_steps), parse_numbers(blocks)

@@ -77,7 +77,7 @@ class PusaEncodeKeyframes(io.ComfyNode):
         try:
             latent_length(length)
         except ValueError as error:
-            return f"length: {error}"
+            return str(error)  # ComfyUI puts the input's name in front
         return True
 
     @classmethod
@@ -90,12 +90,19 @@ class PusaEncodeKeyframes(io.ComfyNode):
         latent: Latent | None = None,
         position_counts: str = LATENT_FRAMES,
     ) -> io.NodeOutput:
+        if image.ndim != 4 or not image.shape[0] or image.shape[-1] < 3:
+            raise ValueError(f"image has shape {list(image.shape)}; it must hold a picture, [frames, height, width, 3]")
         check_size(image.shape[2], image.shape[1])
         if getattr(vae, "latent_channels", None) != CHANNELS or getattr(vae, "latent_dim", None) != 3:
             raise ValueError("vae is not the Wan2.1 VAE (16 channels, video); load wan_2.1_vae with Load VAE")
         frames = latent_length(length) if latent is None else check_samples(latent, "latent").shape[2]
         start = start_of(len(image), position, position_counts, frames)
         keyframe = encode_clip(vae, image, start, from_end=position < 0)
+        if not keyframe.isfinite().all():
+            raise ValueError(
+                "image becomes NaN or infinite in the VAE; look for the node before that made such values, or choose "
+                "another vae"
+            )
         if latent is None:
             given = Given.empty(keyframe, frames)
         else:

@@ -1,26 +1,25 @@
 """Frame Conditioning Mask: sets the noise levels of individual latent frames of a LATENT."""
 
+import torch
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..pusa_core.analysis.timeline import draw_timeline
-from ..pusa_core.sampling.schedule import named_noise_levels
+from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries
 from .comfyui.images import as_image
-from .comfyui.latents import Latent, noise_levels_of, with_noise_levels
+from .comfyui.latents import Latent, check_samples, frames_without_picture, noise_levels_of, with_noise_levels
+from .comfyui.notices import warn
 
 LONGEST = 1000  # latent frames; longer videos are not expected
 
 
-def wrong_for_every_length(text: str) -> str | None:
-    """Why ``text`` is invalid for a video of any length, or None if it is valid for some length."""
-    reason = None
-    for frames in range(LONGEST, 0, -1):
-        try:
-            named_noise_levels(text, frames)
-        except ValueError as error:
-            reason = reason or str(error)
-        else:
-            return None
-    return reason
+def levels_to_change(latent: Latent) -> Tensor:
+    """The noise levels of a LATENT; 1 for every frame where its ``noise_mask`` is not that of its frames."""
+    try:
+        return noise_levels_of(latent, "latent")
+    except ValueError as error:
+        warn(f"The noise levels are set anew, and frames that are not named get level 1, because {error}.")
+        return torch.ones(latent["samples"].shape[2])
 
 
 class PusaFrameMask(io.ComfyNode):
@@ -47,14 +46,24 @@ class PusaFrameMask(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, noise_levels: str | None = None) -> bool | str:
-        reason = None if noise_levels is None else wrong_for_every_length(noise_levels)
-        return True if reason is None else f"noise_levels: {reason}"
+        try:
+            check_entries(parse_entries(noise_levels or ""), LONGEST)
+        except ValueError as error:
+            return str(error)  # ComfyUI puts the input's name in front
+        return True
 
     @classmethod
     def execute(cls, latent: Latent, noise_levels: str) -> io.NodeOutput:
-        levels = noise_levels_of(latent, "latent")
+        samples = check_samples(latent, "latent")
+        levels = levels_to_change(latent)
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level
-        timeline = as_image(draw_timeline(levels))
-        masked = with_noise_levels(latent, latent["samples"], levels)
+        if empty := frames_without_picture(samples, levels):
+            warn(
+                f"noise_levels sets latent frame {empty[0]} to {levels[empty[0]]:g}, but no picture is there, and the "
+                f"sampler will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level "
+                f"at 1. Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
+            )
+        timeline = as_image(draw_timeline(levels, frozenset(empty)))
+        masked = with_noise_levels(latent, samples, levels)
         return io.NodeOutput(masked, timeline, ui=ui.PreviewImage(timeline, cls=cls))

@@ -1,6 +1,7 @@
 """Pusa Load: a Wan text-to-video checkpoint and a Pusa LoRA -> MODEL."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import folder_paths
@@ -8,18 +9,30 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import load_lora
+from ..pusa_core.weights.demo_files import DIT
 from ..pusa_core.weights.load import LORA_STRENGTH
+from .comfyui.inputs import check_number
 from .comfyui.model import add_lora, load_wan
 
 log = logging.getLogger(__name__)
 
 NO_LORA = "none"
+WITHOUT_LORA = (
+    "without a Pusa LoRA given frames are hardly followed: choose one in lora_name, or add it with a LoRA node, unless "
+    "this checkpoint was made for noise levels per frame"
+)
 WEIGHT_DTYPES: dict[str, dict[str, Any]] = {
     "default": {},
     "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
     "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
+
+
+def made_for_pusa(model_name: str) -> bool:
+    """Whether a checkpoint's name says that a Pusa LoRA is merged into it, or that it was trained like one."""
+    name = Path(model_name).name
+    return "pusa" in name.lower() and name != DIT.name  # the demo's base is a plain text-to-video model
 
 
 class PusaLoad(io.ComfyNode):
@@ -67,6 +80,7 @@ class PusaLoad(io.ComfyNode):
     ) -> io.NodeOutput:
         if weight_dtype not in WEIGHT_DTYPES:
             raise ValueError(f'weight_dtype is "{weight_dtype}"; choose one of {", ".join(WEIGHT_DTYPES)}')
+        check_number(lora_strength, "lora_strength", -10, 10)
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         model = load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
         report = f"{model_name}: {model.model.diffusion_model.report}"
@@ -74,5 +88,8 @@ class PusaLoad(io.ComfyNode):
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
             model, match = add_lora(model, lora, lora_strength)
             report += f"\n{lora_name}: {lora.describe()}; {match.describe()}; strength {lora_strength:g}"
+        elif not made_for_pusa(model_name):
+            report += f"\n{WITHOUT_LORA}"
+            log.warning("%s: %s", model_name, WITHOUT_LORA)
         log.info("%s", report)
         return io.NodeOutput(model, report)

@@ -9,6 +9,7 @@ from ..pusa_core.analysis.pictures import draw_drift
 from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.attention_recorder import show_progress
 from .comfyui.images import as_image, free_stem
+from .comfyui.inputs import check_number
 
 NONE = "none"
 
@@ -51,6 +52,7 @@ class PusaParameterDrift(io.ComfyNode):
     def execute(
         cls, model_name: str, lora_name: str, lora_strength: float, other_model_name: str, filename_prefix: str
     ) -> io.NodeOutput:
+        check_number(lora_strength, "lora_strength", -10, 10)
         if (lora_name == NONE) == (other_model_name == NONE):
             raise ValueError(
                 f'lora_name is "{lora_name}" and other_model_name "{other_model_name}"; choose one of the two, and '

@@ -7,8 +7,10 @@ from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
 from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
-from .comfyui.latents import Latent, check_given, check_samples, noise_levels_of
+from .comfyui.inputs import check_number
+from .comfyui.latents import Latent, check_given, check_samples, ignored_pictures, noise_levels_of
 from .comfyui.model import check_model, check_refreshable
+from .comfyui.notices import warn
 from .comfyui.sampling import sample_frames
 
 FOREIGN = {
@@ -110,6 +112,8 @@ class PusaSampler(io.ComfyNode):
         switch: float = EXPERT_BOUNDARY,
         given_frames_refresh: int = 1,
     ) -> io.NodeOutput:
+        for value, name, low, high in ((cfg, "cfg", 0, 100), (shift, "shift", 0.01, 100), (switch, "switch", 0, 1)):
+            check_number(value, name, low, high)
         check_model(model, "model")
         if model_low is not None:
             check_model(model_low, "model_low")
@@ -121,6 +125,8 @@ class PusaSampler(io.ComfyNode):
         samples = check_samples(latent, "latent")
         levels = noise_levels_of(latent, "latent")
         check_given(samples, levels, "latent")
+        if ignored := ignored_pictures(samples, levels, "latent"):
+            warn(ignored)
         sigmas = flow_sigmas(steps, shift)
         stages = split_stages(model, model_low, sigmas, sigma_table(sigmas, levels), switch)
         result = sample_frames(

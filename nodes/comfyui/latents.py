@@ -9,6 +9,11 @@ from torch import Tensor
 Latent = dict[str, Any]
 
 CHANNELS = 16  # of the Wan2.1 VAE
+_FIX = "set the noise levels again with Frame Conditioning Mask, behind that node"
+_CUT = (
+    "a node such as TrimVideoLatent, LatentCut or LatentConcat has changed the frames and left the noise_mask as it was"
+)
+_SPATIAL = "a node such as SetLatentNoiseMask has set it, which masks areas of a picture"
 
 
 def check_samples(latent: Latent, name: str) -> Tensor:
@@ -19,6 +24,10 @@ def check_samples(latent: Latent, name: str) -> Tensor:
         raise ValueError(
             f"{name} has shape {list(shape)}; a Wan2.1 video LATENT is [batch, {CHANNELS}, frames, height / 8, "
             f"width / 8]: make it with EmptyHunyuanLatentVideo or VAE Encode Keyframes"
+        )
+    if not samples.numel():
+        raise ValueError(
+            f"{name} has shape {list(shape)}, which holds no frames; connect a video of at least one frame"
         )
     if shape[3] % 2 or shape[4] % 2:
         raise ValueError(
@@ -38,19 +47,22 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
     mask = latent.get("noise_mask")
     if mask is None:
         return torch.ones(frames)
-    fix = "set the noise levels with Frame Conditioning Mask"
+    if not mask.numel():
+        raise ValueError(f"{name} has a noise_mask of shape {list(mask.shape)}, which is empty; {_FIX}")
     if mask.ndim != 5 or mask.shape[2] not in (1, frames):
         raise ValueError(
             f"{name} has a noise_mask of shape {list(mask.shape)}, which is not one noise level for each of its "
-            f"{frames} latent frames, [1, 1, {frames}, 1, 1]; {fix}"
+            f"{frames} latent frames, [1, 1, {frames}, 1, 1]: {_CUT if mask.ndim == 5 else _SPATIAL}; {_FIX}"
         )
     by_frame = rearrange(mask.float().cpu(), "b c f h w -> f (b c h w)")
     levels = by_frame[:, 0]
     if not torch.equal(by_frame, levels[:, None].expand_as(by_frame)):
-        raise ValueError(f"{name} has a noise_mask that varies within a frame or over the batch; {fix}")
+        raise ValueError(f"{name} has a noise_mask that varies within a frame or over the batch: {_SPATIAL}; {_FIX}")
     if not ((levels >= 0) & (levels <= 1)).all():
         bad = levels[~((levels >= 0) & (levels <= 1))][0].item()
-        raise ValueError(f"{name} has the noise level {bad:g}; levels go from 0 (keep as given) to 1 (generate); {fix}")
+        raise ValueError(
+            f"{name} has the noise level {bad:g}; levels go from 0 (keep as given) to 1 (generate); {_FIX}"
+        )
     return levels.expand(frames).clone()
 
 
@@ -59,10 +71,29 @@ def with_noise_levels(latent: Latent, samples: Tensor, levels: Tensor) -> Latent
     return {**latent, "samples": samples, "noise_mask": rearrange(levels, "f -> 1 1 f 1 1")}
 
 
+def holds_picture(samples: Tensor) -> Tensor:
+    """Which frames of ``samples [B, C, F, H, W]`` are not empty: ``[F]``, on the CPU."""
+    return samples.ne(0).any(dim=4).any(dim=3).any(dim=1).any(dim=0).cpu()
+
+
+def ignored_pictures(samples: Tensor, levels: Tensor, name: str) -> str:
+    """A warning for a LATENT with pictures of which nothing is kept, "" for any other."""
+    if (levels < 1).any() or not samples.any():
+        return ""
+    return (
+        f"{name} holds pictures, but every frame's noise level is 1: all frames are generated anew, and nothing of the "
+        f"pictures is used. Give pictures with VAE Encode Keyframes, or set levels with Frame Conditioning Mask."
+    )
+
+
+def frames_without_picture(samples: Tensor, levels: Tensor) -> list[int]:
+    """The frames with a noise level below 1 that nobody has given."""
+    return ((levels < 1) & ~holds_picture(samples)).nonzero().flatten().tolist()
+
+
 def check_given(samples: Tensor, levels: Tensor, name: str) -> None:
-    """Raise ``ValueError`` if a frame at a noise level below 1 is empty (all zeros)."""
-    given = (levels < 1).nonzero().flatten().tolist()
-    empty = [frame for frame in given if not samples[:, :, frame].any()]
+    """Raise ``ValueError`` when a frame with a noise level below 1 holds no picture."""
+    empty = frames_without_picture(samples, levels)
     if empty:
         raise ValueError(
             f"{name} has the noise level {levels[empty[0]]:g} at latent frame {empty[0]}, but no picture there; "

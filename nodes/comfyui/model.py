@@ -12,15 +12,19 @@ import comfy.model_base
 import comfy.model_sampling
 import comfy.sd
 import comfy.utils
+import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...pusa_core import Lora
 from ...pusa_core.weights.checkpoints import Checkpoint, check_text_to_video, parse_checkpoint
 from ...pusa_core.weights.files import check_file, check_finite, is_pickled, read_file, shard_paths
-from ...pusa_core.weights.lora import LoraMatch, match_lora
-from ...pusa_core.weights.quantised import FP8, comfy_tensors, dequantise
+from ...pusa_core.weights.lora import LoraMatch, check_strength, match_lora
+from ...pusa_core.weights.quantised import FP8, as_e4m3, comfy_tensors, dequantise
 from .network import ComfyWanModel, adopt
+
+FILES = "pusa_files"
+"""Attachment of a MODEL: the names of the files that it was loaded from, for messages."""
 
 CHECKED_ELEMENTS = 1 << 20
 """Tensors up to this size are checked for NaN; ComfyUI may never have larger ones fully in memory."""
@@ -39,6 +43,7 @@ def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = F
         keep_full_precision(model.model.diffusion_model, checkpoint.weights)
     model.model.diffusion_model = adopt(model.model.diffusion_model)
     model.model.diffusion_model.report = checkpoint.describe()
+    model.set_attachments(FILES, (checkpoint.name,))
     model.cached_patcher_init = (load_wan, (path, model_options))  # ComfyUI calls it to make a second copy of a MODEL
     return model
 
@@ -79,6 +84,9 @@ def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         if layer.is_fp8 and layer.scale is not None and layer.scale.numel() > 1:
             # ComfyUI supports one fp8 scale per layer
             weights[f"{name}.weight"] = dequantise(weights[f"{name}.weight"], layer, name, checkpoint.source)
+        elif mixed and layer.format == FP8[torch.float8_e5m2] and layer.scale is not None:
+            # ComfyUI rounds a patched weight to the format it is in, and e4m3 has one bit more
+            weights[f"{name}.weight"], kept[name] = as_e4m3(weights[f"{name}.weight"], layer)
         else:
             kept[name] = layer
     return comfy_tensors(weights, kept, marker=not mixed)
@@ -98,14 +106,42 @@ def add_lora(model: ModelPatcher, lora: Lora, strength: float) -> tuple[ModelPat
 
     Raises ``ValueError`` for a LoRA that does not fit, for which ComfyUI itself would only log a warning.
     """
+    check_strength(strength, f"of {lora.name or 'the LoRA'}")
     shapes = {name: tuple(value.shape) for name, value in model.model.diffusion_model.named_parameters()}
     match = match_lora(lora, shapes)
-    tensors = Lora(match.layers, diffs=match.diffs).state_dict()
+    tables = {name: diff for name, diff in match.diffs.items() if name.endswith("modulation")}
+    diffs = {name: diff for name, diff in match.diffs.items() if name not in tables}
+    tensors = Lora(match.layers, diffs=diffs).state_dict()
     patched, _ = comfy.sd.load_lora_for_models(model, None, tensors, strength, 0.0)
-    names = {f"diffusion_model.{name}" for name in (*(f"{layer}.weight" for layer in match.layers), *match.diffs)}
+    names = {f"diffusion_model.{name}" for name in (*(f"{layer}.weight" for layer in match.layers), *diffs)}
     if skipped := sorted(names - patched.patches.keys()):
         raise ValueError(f"ComfyUI does not take the LoRA's update of {skipped[:3]}; update ComfyUI")
+    add_to_tables(patched, tables, strength)
+    files = (*(model.get_attachment(FILES) or ()), f"LoRA {lora.name} at strength {strength:g}")
+    patched.set_attachments(FILES, files)
     return patched, match
+
+
+def add_to_tables(model: ModelPatcher, diffs: dict[str, Tensor], strength: float) -> None:
+    """Add differences of modulation tables to a MODEL.
+
+    ComfyUI patches the weights of layers alone; a parameter that lies beside layers, as a block's modulation does, it
+    takes for random initialisation. So the whole parameter, which is small, is replaced.
+    """
+    for name, diff in diffs.items():
+        key = f"diffusion_model.{name}"
+        table = model.get_model_object(key)
+        changed = table.float() + strength * diff.to(table.device, torch.float32)
+        model.add_object_patch(key, nn.Parameter(changed.to(table.dtype), requires_grad=False))
+
+
+def describe_files(model: ModelPatcher) -> str:
+    """The files of a MODEL, as far as it knows them, for a message."""
+    files = model.get_attachment(FILES)
+    if files is None:
+        return f"the MODEL ({type(model.model).__name__}, {len(model.patches)} weights changed by LoRA nodes)"
+    others = "" if len(files) > 1 or not model.patches else f", {len(model.patches)} weights changed by LoRA nodes"
+    return ", ".join(files) + others
 
 
 def check_model(model: ModelPatcher, name: str) -> None:

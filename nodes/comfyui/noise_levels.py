@@ -10,6 +10,7 @@ its derivative along its own noise levels. A sampler whose step depends only on 
 frame as if it were sampled alone; those are the samplers in :data:`EXACT`.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,18 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...pusa_core.sampling.sampler import per_frame
-from .latents import check_given, check_samples, noise_levels_of
+from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
+from .latents import check_given, check_samples, ignored_pictures, noise_levels_of
+from .model import describe_files
 from .network import refuse_extra_tokens
+from .notices import warn
 from .sampling import check_frames, window_of
 
 KEY = "pusa_noise_levels"
+PURE_NOISE = 0.999  # sigma above which nothing of a picture is left
+
+StepCallback = Callable[[int, Tensor, Tensor, int], None]
+"""ComfyUI's: step, clean estimate, latents, number of steps."""
 
 EXACT = {
     "sample_euler": "euler",
@@ -75,19 +82,23 @@ class PerFrameSampler(comfy.samplers.Sampler):
         model_wrap: Callable[..., Tensor],
         sigmas: Tensor,
         extra_args: dict[str, Any],
-        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        callback: StepCallback | None,
         noise: Tensor,
         latent_image: Tensor,
         denoise_mask: Tensor | None = None,
         disable_pbar: bool = False,
     ) -> Tensor:
-        if noise.any():  # without noise, an earlier stage left the latents at their noise levels
-            level = per_frame(self.levels, noise)
-            noise = torch.where(level < 1, level * noise + (1 - level) * latent_image, noise)
+        # Without noise, an earlier stage left the latents at their noise levels. ComfyUI multiplies what it is given
+        # by 1 - sigma, so the mixture below is that of the frame's own noise level in either case.
+        level = per_frame(self.levels, noise)
+        noise = torch.where(level < 1, level * noise + (1 - level) * latent_image, noise)
         options = extra_args["model_options"]
         transformer_options = {**options.get("transformer_options", {}), KEY: self.levels}
         arguments = {**extra_args, "model_options": {**options, "transformer_options": transformer_options}}
-        return self.sampler.sample(model_wrap, sigmas, arguments, callback, noise, latent_image, None, disable_pbar)
+        samples = self.sampler.sample(model_wrap, sigmas, arguments, callback, noise, latent_image, None, disable_pbar)
+        # ComfyUI has divided by 1 - sigma, for the next run to undo; each frame needs that of its own noise level
+        left = sigmas[-1].to(samples)
+        return torch.where(level < 1, samples * ((1 - left) / (1 - left * level)), samples)
 
 
 def sample_given_frames(
@@ -97,23 +108,66 @@ def sample_given_frames(
     sampler: comfy.samplers.Sampler,
     sigmas: Tensor,
     denoise_mask: Tensor | None = None,
+    callback: StepCallback | None = None,
     *args: Any,
     **kwargs: Any,
 ) -> Tensor:
-    """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 unchanged."""
+    """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 unchanged.
+
+    Raises ``ValueError`` for a result that is NaN or infinite, with model, LoRA and step.
+    """
+    extremes: list[tuple[Tensor, Tensor]] = []
+
+    def listen(step: int, denoised: Tensor, latents: Tensor, steps: int) -> None:
+        extremes.append(denoised.aminmax())
+        if callback is not None:
+            callback(step, denoised, latents, steps)
+
+    levels = torch.ones(1)
+    if denoise_mask is not None:
+        levels = levels_to_sample(executor.class_obj, latent_image, denoise_mask)
+        if (levels < 1).any():
+            check_sampler(sampler)
+        sampler = PerFrameSampler(sampler, levels)
+    starts_from_noise = bool(noise.any()) and sigmas[0] > PURE_NOISE
+    if starts_from_noise and (ignored := ignored_pictures(latent_image, levels, "latent_image")):
+        warn(ignored)
+    samples = executor(noise, latent_image, sampler, sigmas, None, listen, *args, **kwargs)
+    if not samples.isfinite().all():
+        model = describe_files(executor.class_obj.model_patcher)
+        check_steps(extremes, model)
+        raise NotFiniteError(len(sigmas) - 2, len(sigmas) - 1, model)
     if denoise_mask is None:
-        return executor(noise, latent_image, sampler, sigmas, None, *args, **kwargs)
-    # newer versions interpolate the mask to the size of the latents, which leaves rounding errors of 1e-7
-    latent = {"samples": latent_image, "noise_mask": (denoise_mask * 1e6).round() / 1e6}
-    check_samples(latent, "latent_image")
-    levels = noise_levels_of(latent, "latent_image")
-    check_given(latent_image, levels, "latent_image")
-    if (levels < 1).any():
-        check_sampler(sampler)
-    samples = executor(noise, latent_image, PerFrameSampler(sampler, levels), sigmas, None, *args, **kwargs)
-    if sigmas[-1] > 0 or not noise.any():  # one of several stages, between which given frames are noisy
         return samples
     return torch.where(per_frame(levels, samples) == 0, latent_image.to(samples), samples)
+
+
+def levels_to_sample(guider: Any, latent_image: Tensor, denoise_mask: Tensor) -> Tensor:
+    """The noise levels ``[F]`` of the latents that ``guider`` samples."""
+    check_samples({"samples": latent_image}, "latent_image")
+    mask = mask_of_caller(guider)
+    if mask is None:
+        # newer versions have interpolated the mask to the size of the latents, which leaves rounding errors of 1e-7
+        mask = (denoise_mask * 1e6).round() / 1e6
+    levels = noise_levels_of({"samples": latent_image, "noise_mask": mask}, "latent_image")
+    check_given(latent_image, levels, "latent_image")
+    return levels
+
+
+def mask_of_caller(guider: Any) -> Tensor | None:
+    """The mask with which ``guider.sample`` was called, or None where it cannot be found.
+
+    Newer versions of ComfyUI interpolate it to the length of the video before the first wrapper runs, so that the
+    levels of another video, which nobody asked for, would look right. As it was it is only in the caller.
+    """
+    frame = inspect.currentframe()
+    while frame is not None and not (frame.f_code.co_name == "sample" and frame.f_locals.get("self") is guider):
+        frame = frame.f_back
+    caller = None if frame is None else frame.f_back
+    for name in ("denoise_mask", "noise_mask"):
+        if caller is not None and isinstance(mask := caller.f_locals.get(name), Tensor):
+            return mask
+    return None
 
 
 def scale_by_noise_level(

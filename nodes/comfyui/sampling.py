@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ...pusa_core import euler_sample, start_latents
 from ...pusa_core.model.kv_cache import FrozenFrames
-from ...pusa_core.sampling.sampler import per_frame
+from ...pusa_core.sampling.sampler import NotFiniteError, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
+from .model import describe_files
 from .network import CACHES, KVCaches, refuse_extra_tokens
 
 KEY = "pusa_timesteps"
@@ -127,6 +128,8 @@ def sample_frames(
 
     ``given [B, C, F, H, W]`` and the result are raw VAE latents. Frames that stay at noise level 0 are returned
     bit-exactly. ``refresh`` as in :class:`PusaEuler`.
+
+    Raises ``ValueError`` for a result that is NaN or infinite, with model, LoRA and step.
     """
     latents = given
     noise = comfy.sample.prepare_noise(given, seed, batch_index)
@@ -141,18 +144,12 @@ def sample_frames(
         def callback(step: int, denoised: Tensor, x: Tensor, steps: int, offset: int = done) -> None:
             show(offset + step, denoised, x, total)
 
-        latents = comfy.sample.sample_custom(
-            patched,
-            noise,
-            cfg,
-            PusaEuler(table, continues=done > 0, refresh=refresh),
-            sigmas,
-            positive,
-            negative,
-            latents,
-            callback=callback,
-            seed=seed,
-        )
+        sampler = PusaEuler(table, continues=done > 0, refresh=refresh)
+        arguments = (patched, noise, cfg, sampler, sigmas, positive, negative, latents)
+        try:
+            latents = comfy.sample.sample_custom(*arguments, callback=callback, seed=seed)
+        except NotFiniteError as error:
+            raise NotFiniteError(done + error.step, total, describe_files(model)) from None
         done += len(sigmas) - 1
     kept = torch.stack([table.amax(0) for _, _, table in stages]).amax(0) == 0
     return torch.where(rearrange(kept, "f -> 1 1 f 1 1").to(latents.device), given.to(latents), latents)

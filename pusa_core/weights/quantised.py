@@ -7,7 +7,7 @@ tensor beside it, ``_quantization_metadata`` in the header, or neither).
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -141,6 +141,19 @@ def dequantise(weight: Tensor, layer: QuantisedLayer | None, name: str, source: 
         return weight.to(DEQUANTISED) if weight.dtype in FP8 else weight
     scale = layer.scale.float().reshape(-1, *[1] * (weight.ndim - 1) if layer.scale.numel() > 1 else [])
     return (weight.float() * scale).to(DEQUANTISED if weight.dtype in FP8 else weight.dtype)
+
+
+def as_e4m3(weight: Tensor, layer: QuantisedLayer) -> tuple[Tensor, QuantisedLayer]:
+    """A layer in e5m2 with a scale, as one in e4m3 that stands for the same values.
+
+    Moving the scale by a power of two keeps every value exactly, but for those below 1e-5 of the greatest one.
+    """
+    scale = torch.ones(()) if layer.scale is None else layer.scale
+    values = weight.float()
+    greatest = values.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    factor = torch.exp2((greatest / torch.finfo(torch.float8_e4m3fn).max).log2().ceil())
+    moved = replace(layer, format=FP8[torch.float8_e4m3fn], scale=scale.float() * factor)
+    return (values / factor).to(torch.float8_e4m3fn), moved
 
 
 def comfy_tensors(

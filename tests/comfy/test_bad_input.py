@@ -12,10 +12,10 @@ from ..support.graphs import NATIVE, clip, image_to_video, keyframe, node, parts
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (image_to_video("0=0.3"), 'noise_levels: noise level entry "0=0.3" is not FRAME:LEVEL'),
+        (image_to_video("0=0.3"), 'noise_levels - noise level entry "0=0.3" is not FRAME:LEVEL'),
         (image_to_video("0:1.5"), "1.5 is outside 0"),
         (image_to_video("0:0.3, 0:0.4"), "contradict"),
-        (parts() | {"start": keyframe(length=10), "video": sampler("start")}, "length: 10 frames"),
+        (parts() | {"start": keyframe(length=10), "video": sampler("start")}, "length - 10 frames"),
         (text_to_video(steps=0), "Value 0 smaller than min of 1"),
         (text_to_video(switch=2.0), "Value 2.0 bigger than max of 1.0"),
     ],

@@ -48,6 +48,8 @@ def models(server_base: Path) -> Path:
     save_file(dict(items[90:]), dits / SHARDS[1])
     lora = make_lora(weights)
     save_lora(lora, loras / "saved.safetensors")
+    tables = ("blocks.0.modulation", "blocks.1.modulation", "head.modulation")
+    save_lora(Lora({}, diffs={name: torch.ones_like(weights[name]) for name in tables}), loras / "tables.safetensors")
     save_lora(Lora(lora.layers), loras / "layers_only.safetensors")
     for form, (layer_name, down, up) in LORA_FORMS.items():
         save_file(written(lora, layer_name, down, up), loras / f"form {form}.safetensors")
@@ -137,3 +139,16 @@ def test_a_saved_lora_changes_every_weight_it_names_in_core(comfyui: Path, model
     assert not result["not loaded"]
     assert result["changed"] == result["targets"] and len(result["targets"]) == 10
     assert result["error"] < 1e-3
+
+
+def test_a_lora_changes_modulation_tables_alike_in_comfyui_and_merged(comfyui: Path, models: Path) -> None:
+    result = inspect_load(comfyui, models, "original.safetensors", "tables.safetensors")
+    assert result["tables changed"] == 3
+    assert result["table error"] < 1e-3
+    assert result["tables restored"]
+
+
+def test_a_lora_on_an_e5m2_file_with_scales_is_no_coarser_than_in_core(comfyui: Path, models: Path) -> None:
+    result = inspect_load(comfyui, models, "scaled_fp8_e5m2.safetensors", "layers_only.safetensors")
+    ours, core = (sum(result[name]) / len(TARGETS) for name in ("weight errors", "core weight errors"))
+    assert ours < 1.05 * core

@@ -61,7 +61,17 @@ def test_two_stages_give_what_one_gives(comfy: ComfyClient) -> None:
     graph["low"] = advanced(2, STEPS, leftover=False, latent_image=["high", 0])
     video = comfy.latent(graph, "low")
     assert (video - comfy.latent(graph, "core")).abs().max() < 1e-4
-    assert (video - comfy.latent(graph, "both"))[:, :, 0].abs().max() < 1e-5
+    assert torch.equal(video[:, :, 0], comfy.latent(graph, "both")[:, :, 0])
+
+
+def test_a_second_stage_that_adds_noise_again_leaves_given_frames_alone(comfy: ComfyClient) -> None:
+    graph = start() | {"high": advanced(0, 2, leftover=True)}
+    graph["low"] = advanced(2, STEPS, leftover=False, latent_image=["high", 0], add_noise="enable")
+    given = comfy.latent(graph, "both")
+    for stage in ("high", "low"):
+        assert torch.equal(comfy.latent(graph, stage)[:, :, 0], given[:, :, 0])
+    noised = comfy.latent(graph, "low")[:, :, -1]  # at level 0.3
+    assert noised.abs().max() < 3 * given[:, :, -1].abs().max().clamp(min=1.0)
 
 
 @pytest.mark.parametrize("name", ["euler", "dpmpp_2m"])
@@ -111,6 +121,17 @@ def test_refused_before_the_first_step(comfy: ComfyClient, changes: dict[str, An
         comfy.latent(graph | {"core": core(**changes)}, "core")
 
 
+@pytest.mark.parametrize("length", [13, 33])
+def test_a_mask_of_another_length_is_refused_by_name(comfy: ComfyClient, length: int) -> None:
+    """ComfyUI itself would interpolate it, and drop the picture or change its level."""
+    frames = (length - 1) // 4 + 1
+    graph = start(length=length)
+    graph["cut"] = node("TrimVideoLatent", samples=["first", 0], trim_amount=frames - 3)
+    message = f"latent_image has a noise_mask of shape [1, 1, {frames}, 1, 1], which is not one noise level for each"
+    with pytest.raises(RunFailed, match=re.escape(message) + ".*such as TrimVideoLatent.*Frame Conditioning Mask"):
+        comfy.latent(graph | {"core": core(latent_image=["cut", 0])}, "core")
+
+
 @pytest.fixture(scope="module")
 def report(comfyui: Path) -> dict[str, Any]:
     """What ``run_samplers.py`` measures."""
@@ -130,3 +151,9 @@ def test_samplers_with_noise_are_refused_by_name_and_reason(report: dict[str, An
     assert len(noisy) > 10
     for name in noisy:
         assert f"sampler {name} adds fresh noise" in report["refused"][name]
+
+
+@pytest.mark.parametrize("option", ["s_churn", "eta"])
+def test_an_option_that_adds_noise_is_refused_by_name(report: dict[str, Any], option: str) -> None:
+    assert report["with option"][f"{option} 0.0"] == "allowed"
+    assert f"sampler euler with {option} above 0 adds fresh noise" in report["with option"][f"{option} 0.5"]

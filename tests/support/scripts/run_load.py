@@ -49,6 +49,24 @@ def weights_of(model: Any) -> dict[str, Tensor]:
     return values
 
 
+def ours_of(model: Any) -> dict[str, Tensor]:
+    return dict(model.model.diffusion_model.named_parameters())
+
+
+def relative_error(model: Any, merged: dict[str, Tensor], layer: str) -> float:
+    """Mean relative error of a loaded, patched weight, as its layer computes with it."""
+    name = f"{layer}.weight"
+    module, wanted = model.model.diffusion_model.get_submodule(layer), merged[name].detach()
+    weight = module.weight
+    if hasattr(weight, "dequantize") and "Quantized" in type(weight).__name__:
+        value = weight.dequantize().float()
+    else:
+        value = weight.detach().float()
+        value = value * module.scale_weight.float() if getattr(module, "scale_weight", None) is not None else value
+    large = wanted.abs() > wanted.abs().max() / 100
+    return ((value - wanted).abs() / wanted.abs())[large].mean().item()
+
+
 models, file, *loras = sys.argv[1:]
 lines = Lines()
 logging.getLogger().addHandler(lines)
@@ -65,6 +83,21 @@ if loras:
     ours = core.WanModel(model.model.diffusion_model.config)
     ours.load_state_dict(before)
     core.merge_lora(ours, lora, 1.0)
+    added, _ = host.add_lora(model, lora, 1.0)
+    merged, tables = dict(ours.named_parameters()), [name for name in lora.diffs if name.endswith("modulation")]
+    added.patch_model()
+    loaded = dict(added.model.diffusion_model.named_parameters())
+    result["table error"] = max([(loaded[name] - merged[name]).abs().max().item() for name in tables], default=0.0)
+    result["tables changed"] = sum(not torch.equal(loaded[name], before[name]) for name in tables)
+    result["weight errors"] = [relative_error(added, merged, name) for name in lora.layers]
+    added.unpatch_model()
+    result["tables restored"] = all(
+        torch.equal(value, before[name]) for name, value in ours_of(added).items() if name in tables
+    )
+    core_model = comfy.sd.load_diffusion_model(f"{models}/diffusion_models/{file}")
+    core_patched, _ = comfy.sd.load_lora_for_models(core_model, None, comfy.utils.load_torch_file(path), 1.0, 0.0)
+    core_patched.patch_model()
+    result["core weight errors"] = [relative_error(core_patched, merged, name) for name in lora.layers]
     result["not loaded"] = [line for line in lines.lines if "not loaded" in line.lower()]
     result["changed"] = sorted(name for name in before if not torch.equal(before[name], after[name]))
     result["targets"] = sorted([*(f"{name}.weight" for name in lora.layers), *lora.diffs])

@@ -2,7 +2,7 @@
 
 Prints one JSON object: for each sampler that Pusa Patch Model allows, its greatest difference from running in every
 frame alone (``alone``) and from the exact solution after 20 and after 40 steps (``error``); for each other one, the
-message with which it is refused.
+message with which it is refused; and what becomes of euler with an option that adds noise (``with option``).
 
 The data of the flow are normal with mean ``MEAN`` and standard deviation ``SPREAD``, so velocity and solution have
 closed forms: ``x_sigma = (1 - sigma) MEAN + sqrt((1 - sigma)^2 SPREAD^2 + sigma^2) c`` with a constant ``c``.
@@ -90,7 +90,14 @@ def main() -> None:
         importlib.import_module("pack.nodes.comfyui.noise_levels"),
         importlib.import_module("comfy.samplers"),
     )
-    report: dict[str, Any] = {"allowed": {}, "refused": {}}
+    report: dict[str, Any] = {"allowed": {}, "refused": {}, "with option": {}}
+    for option in ("s_churn", "eta"):
+        for value in (0.0, 0.5):
+            try:
+                host.check_sampler(samplers.ksampler("euler", {option: value}))
+                report["with option"][f"{option} {value}"] = "allowed"
+            except ValueError as error:
+                report["with option"][f"{option} {value}"] = str(error)
     for name in samplers.SAMPLER_NAMES:
         try:
             host.check_sampler(samplers.sampler_object(name))
