@@ -152,6 +152,8 @@ class Given:
         """
         check_level(noise_level, f"the keyframe at {position}")
         frames, length = self.latents.shape[2], keyframe.shape[2]
+        if not length:
+            raise ValueError(f"the keyframe at {position} is empty; it must have at least 1 latent frame")
         start = first_latent(position, length, frames)
         if keyframe.shape[-2:] != self.latents.shape[-2:] or keyframe.shape[1] != self.latents.shape[1]:
             raise ValueError(

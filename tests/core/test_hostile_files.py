@@ -1,6 +1,6 @@
 """Damaged and hostile files: an error that names the file, and nothing else.
 
-``PUSA_FUZZ=20`` tries 20 times as many cases.
+How to try more cases, and the same ones again: :mod:`tests.support.fuzz`.
 """
 
 import io
@@ -14,26 +14,21 @@ import zipfile
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
 from pusa_core import WanConfig, load_checkpoint, load_lora
 from pusa_core.weights.checkpoints import expected_shapes
 from pusa_core.weights.files import shard_paths
+from tests.support.fuzz import fuzz
 
 resource = pytest.importorskip("resource")  # not on Windows
 
-CASES = 500 * int(os.environ.get("PUSA_FUZZ", "1"))  # for each test below that is given data
+CASES = 500  # for each test below that is given data
 ALLOWED_GROWTH = 300 << 20  # bytes of memory over the whole run
 ALLOWED_SECONDS = 20  # of this process's own work on one file, which takes milliseconds
 CONFIG = WanConfig(dim=16, ffn_dim=16, num_heads=1, num_layers=1, text_dim=8, freq_dim=8)
-fuzz = settings(
-    max_examples=CASES,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def tiny_checkpoint():
@@ -85,7 +80,7 @@ def attempt(load, path):
         assert time.process_time() - started < ALLOWED_SECONDS
 
 
-@fuzz
+@fuzz(CASES)
 @given(kind=kinds, suffix=st.sampled_from([".safetensors", ".pt"]), data=st.data())
 def test_damaged_bytes(tmp_path, kind, suffix, data):
     content = bytearray(BYTES[kind, suffix])
@@ -121,7 +116,7 @@ changes = {
 }
 
 
-@fuzz
+@fuzz(CASES)
 @given(kind=kinds, data=st.data())
 def test_absurd_headers(tmp_path, kind, data):
     content = BYTES[kind, ".safetensors"]
@@ -159,7 +154,7 @@ tensors = st.builds(
 )
 
 
-@fuzz
+@fuzz(CASES)
 @given(
     kind=kinds,
     suffix=st.sampled_from([".safetensors", ".pt"]),
@@ -186,7 +181,7 @@ def one_shard(name):
     return json.dumps({"weight_map": {"a": f"{name}.safetensors"}})
 
 
-@fuzz
+@fuzz(CASES)
 @given(text=st.one_of(json_values.map(json.dumps), st.text(max_size=40), names.map(one_shard)))
 def test_absurd_indexes(tmp_path, text):
     path = tmp_path / "x.safetensors.index.json"

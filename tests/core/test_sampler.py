@@ -99,6 +99,21 @@ def test_frozen_frames_keep_their_bits_even_with_a_velocity_of_nan():
     assert not torch.equal(out[:, :, 0], latents[:, :, 0])
 
 
+def test_a_frame_whose_truncated_timestep_is_zero_keeps_its_bits():
+    """As in the public scripts: what is left of its noise is not removed."""
+    table = torch.tensor([[1.0, 0.0009, 0.5], [0.5, 0.0004, 0.25], [0.0, 0.0, 0.0]])
+    latents = torch.randn(1, 2, 3, 2, 2)
+    out = euler_sample(lambda x, t: torch.ones_like(x), latents, table, truncate_timesteps=True)
+    assert torch.equal(out[:, :, 1], latents[:, :, 1])
+    assert torch.allclose(out[:, :, 0], latents[:, :, 0] - 1)
+
+
+def test_a_frame_kept_as_it_is_starts_with_its_bits():
+    given = torch.full((1, 2, 2, 2, 2), -0.0)
+    start = start_latents(torch.full_like(given, 3.0), given, torch.tensor([0.0, 1.0]))
+    assert torch.equal(start[:, :, 0].view(torch.int32), given[:, :, 0].view(torch.int32))
+
+
 def test_start_reads_given_frames_only_where_the_level_is_below_one():
     noise, given = torch.randn(1, 4, 3, 2, 2), torch.full((1, 4, 3, 2, 2), float("nan"))
     given[:, :, 1] = torch.randn(1, 4, 2, 2)
