@@ -1,0 +1,60 @@
+"""Hostile LATENTs, masks and IMAGEs: accepted with what holds of every video, or refused by name."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support import SCRIPTS
+from tests.support.fuzz import SEED, TIMES
+from tools.comfy_client import ComfyClient
+from tools.comfyui import python_of
+
+from ..support.graphs import image_to_video, keyframe, sampler
+
+CASES = 1000
+
+
+@pytest.fixture(scope="module")
+def report(comfyui: Path) -> dict[str, Any]:
+    """What ``run_hostile_latents.py`` found."""
+    command = [python_of(comfyui), str(SCRIPTS / "run_hostile_latents.py"), str(SEED), str(CASES * TIMES)]
+    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_new_cases_are_accepted_or_refused_by_name(report: dict[str, Any]) -> None:
+    assert not report["failed"], f"PUSA_FUZZ_SEED={SEED}"
+    assert min(report["accepted"], report["refused"]) > CASES / 20
+
+
+def test_an_image_or_a_latent_without_frames_is_refused_by_name(report: dict[str, Any]) -> None:
+    assert report["no pictures"].startswith("image has shape [0, 32, 32, 3]; it must hold a picture")
+    for where in ("no frames", "no frames, mask"):
+        assert report[where].startswith("latent has shape [1, 16, 0, 4, 4], which holds no frames")
+
+
+def test_another_number_of_frames_at_the_network_is_refused(report: dict[str, Any]) -> None:
+    """ComfyUI's network would not notice, and put the timesteps on other tokens."""
+    assert report["wrapper of 3"] == "accepted"
+    assert report["wrapper of 4"].startswith("3 noise levels for 4 latent frames")
+
+
+def test_a_finished_video_has_no_noise_levels(comfy: ComfyClient) -> None:
+    """Or the frames that were given could not be replaced in it."""
+    graph = image_to_video() | {"other": keyframe("other_picture", latent=["video", 0])}
+    assert comfy.latent(graph, "other").isfinite().all()
+
+
+def test_given_frames_keep_every_bit_on_the_way_through_the_model(comfy: ComfyClient) -> None:
+    """ComfyUI normalises latents for the model and back, which is not exact."""
+    graph = image_to_video()
+    first = comfy.latent(graph, "video")
+    again = graph | {"again": keyframe("other_picture", -1, latent=["mask", 0])}
+    again["mask"] = {"class_type": "PusaFrameMask", "inputs": {"latent": ["video", 0], "noise_levels": "0-1:0"}}
+    result = comfy.latent(again | {"result": sampler("again")}, "result")
+    assert torch.equal(result[:, :, :2], first[:, :, :2])
