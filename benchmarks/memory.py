@@ -1,5 +1,6 @@
-"""Resident memory of this process. Linux only."""
+"""Resident memory of this process and of its children. Linux only."""
 
+import os
 from pathlib import Path
 
 MB = 1 << 20
@@ -17,3 +18,10 @@ def resident(field: str) -> int:
 def reset_peak() -> None:
     """Reset ``VmHWM`` to the current resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+def children_resident() -> int:
+    """Resident memory of the direct children, in bytes."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    pages = sum(int(Path(f"/proc/{child}/statm").read_text().split()[1]) for child in children)
+    return pages * os.sysconf("SC_PAGE_SIZE")
