@@ -67,7 +67,8 @@ def record_rows(
     recorder: AttentionRecorder, index: int, frames: int, rows: list[int], q: Tensor, k: Tensor, heads: int
 ) -> None:
     """Record ``rows`` of ``q, k [B, N, heads * d]``."""
-    recorder.record(index, *(rearrange(x[rows], "b n (heads d) -> b n heads d", heads=heads) for x in (q, k)), frames)
+    q, k = (rearrange(x[rows], "b n (heads d) -> b n heads d", heads=heads) for x in (q, k))
+    recorder.record(index, q, k, frames)
 
 
 def record_block(

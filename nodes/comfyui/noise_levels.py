@@ -102,7 +102,7 @@ class PerFrameSampler(comfy.samplers.Sampler):
 
 
 def sample_given_frames(
-    executor: Callable[..., Tensor],
+    executor: Any,  # ComfyUI's WrapperExecutor: called, and asked for its guider
     noise: Tensor,
     latent_image: Tensor,
     sampler: comfy.samplers.Sampler,
