@@ -3,13 +3,23 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 
 import pytest
 from safetensors.torch import load_file
 
-from benchmarks.resume_kills import Killer, command, differences, finish, hard_flags, run_with_kills, started
+from benchmarks.resume_kills import (
+    Killer,
+    command,
+    differences,
+    finish,
+    hard_flags,
+    make_clips,
+    run_with_kills,
+    started,
+)
 from pusa_core.training.resume import newest_checkpoint, write_checkpoint
 
 STEPS = 14
@@ -40,7 +50,7 @@ def pause(process):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows cannot hold a process")
-@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("how", ["stdin", "SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_stop_saves_at_once_and_loses_no_completed_step(demo_clips, straight, tmp_path, how):
     """At once: in the step that runs when it is asked for, or, where another thread hears it, in the next."""
     flags = [*hard_flags(STEPS), "--output.save_every=0", "--resume"]
@@ -107,3 +117,22 @@ def test_of_many_checkpoints_the_newest_whole_one_is_found(tmp_path):
         (tmp_path / f"checkpoints/step_0000000{step}/run.json").write_text("{")
     with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
         newest_checkpoint(tmp_path)
+
+
+def test_a_run_goes_on_with_more_clips_and_another_schedule_and_says_so(demo_clips, tmp_path):
+    clips = tmp_path / "clips"
+    make_clips(clips, 2)
+    flags = ["--data.validation=1", "--output.validate_every=1"]
+    finish(command(clips, tmp_path / "run", *flags, "--train.steps=2"))
+    shutil.copy(demo_clips / "clip3.mp4", clips)
+    shutil.copy(demo_clips / "clip3.txt", clips)
+    changed = ["--train.steps=4", "--train.schedule=linear", "--train.lr=1e-5", "--resume"]
+    events = finish(command(clips, tmp_path / "run", *flags, *changed))
+    (resumed,) = [event for event in events if event["event"] == "resumed"]
+    assert resumed["step"] == 2 and len(resumed["changes"]) == 4
+    assert "data.folder holds 3 clips, 2 before" in resumed["changes"]
+    assert [event["lr"] for event in events if event["event"] == "step"] == pytest.approx([5e-6, 2.5e-6])
+    trained = newest_checkpoint(tmp_path / "run").info["trained"]
+    assert len(trained) == 2  # of three, one is held out still
+    again = finish(command(clips, tmp_path / "run", *flags, *changed))
+    assert again[-1]["event"] == "done" and not [event for event in again if event["event"] == "step"]
