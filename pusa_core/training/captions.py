@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from .files import exists
+
 NESTED = ("", "train", "videos")  # sub-folders of the metadata's file names; "train" as in Pusa's released data set
 OUTSIDE = "data.allow_outside"  # the option that a message about such a file name proposes
 
@@ -37,7 +39,7 @@ def read_text(path: Path) -> str:
 
 def read_caption(path: Path) -> str:
     """The text file beside a clip; empty without one. Raises ``ValueError`` with the reason to skip the clip."""
-    if not is_file(path):
+    if not exists(path, Path.is_file):
         return ""
     try:
         return read_text(path)
@@ -54,14 +56,6 @@ def read_metadata(folder: Path, allow_outside: bool = False) -> Iterator[tuple[P
         if (folder / name).is_file():
             return iter([_clip(folder, name, row, allow_outside) for row in _read(folder / name, rows)])
     return None
-
-
-def is_file(path: Path) -> bool:
-    """Whether the file is there; a name that no file can have, such as one too long, is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _read(path: Path, rows: Any) -> list[Row]:
@@ -135,7 +129,7 @@ def _leads_outside(name: str) -> bool:
 
 def _locate(folder: Path, name: str) -> Path:
     places = [folder / nested / name for nested in NESTED]
-    return next((place for place in places if is_file(place)), places[0])
+    return next((place for place in places if exists(place, Path.is_file)), places[0])
 
 
 def _kind(value: Any) -> str:

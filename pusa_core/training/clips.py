@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..media.decode import VIDEOS, shown_frames
-from .captions import is_file, read_caption, read_metadata
+from .captions import read_caption, read_metadata
+from .files import exists
 
 TICK = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
 
@@ -33,7 +34,7 @@ def find_clips(folder: Path, skip: Skip, allow_outside: bool = False) -> list[Cl
     """
     clips = []
     for path, caption in sorted(_listed(folder, skip, allow_outside)):
-        if not is_file(path):
+        if not exists(path, Path.is_file):
             skip(path.name, "listed in the metadata, but there is no such file")
         elif not caption.strip():
             skip(path.name, f"no caption; write one into {path.with_suffix('.txt').name}, or into the metadata")

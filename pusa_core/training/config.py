@@ -12,6 +12,7 @@ import torch
 from ..sampling.keyframes import first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
 from ..weights.load import LORA_STRENGTH
+from .files import exists
 from .objective import Weighting
 from .options import NodeInput, check_values, option
 from .sources import DataOptions, ModelOptions, naming
@@ -136,7 +137,7 @@ class OutputOptions:
         for text in self.sample_keyframes:
             with naming("output.sample_keyframes"):
                 _, path, _ = parse_keyframe(text)
-            if not path.is_file():
+            if not exists(path, Path.is_file):
                 raise FileNotFoundError(f"output.sample_keyframes: no such file: {path}")
 
 

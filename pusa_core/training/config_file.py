@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import SECTIONS, Config, option_fields
+from .files import exists
 from .options import about
 
 
@@ -68,7 +69,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     else:  # not needed by a run whose options are all flags, as in ComfyUI
         import tomli as tomllib
 
-    if not path.is_file():
+    if not exists(path, Path.is_file):
         raise FileNotFoundError(f"no such file: {path}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))

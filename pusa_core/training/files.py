@@ -1,11 +1,23 @@
 """Names and hashes of files."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from ..storage.outputs import RESERVED
 
 LONGEST = 200  # bytes of a file name; most systems take 255, and endings are added
+
+
+def exists(path: Path, look: Callable[[Path], bool] = Path.exists) -> bool:
+    """Whether a path is there; one that no file can have, such as one too long, is not.
+
+    ``look``: or ``Path.is_file`` or ``Path.is_dir``.
+    """
+    try:
+        return look(path)
+    except (OSError, ValueError):
+        return False
 
 
 def check_file_name(name: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..sampling.keyframes import check_size, latent_length
+from .files import exists
 from .options import NodeInput, check_values, option
 
 Dtype = Literal["bf16", "fp32"]
@@ -42,7 +43,7 @@ class ModelOptions:
         paths = [("model.checkpoint", shard) for shard in self.checkpoint]
         paths += [(f"model.{name}", getattr(self, name)) for name in ("vae", "text_encoder", "init_lora")]
         for name, path in paths:
-            if path and (name, path) != ("model.text_encoder", "demo") and not Path(path).exists():
+            if path and (name, path) != ("model.text_encoder", "demo") and not exists(Path(path)):
                 raise FileNotFoundError(f"{name}: no such file: {path}")
         if not self.vae or not self.text_encoder:
             raise ValueError('model.vae or model.text_encoder is empty; name a file ("demo" for the demo text encoder)')
@@ -84,7 +85,7 @@ class DataOptions:
     )
 
     def __post_init__(self) -> None:
-        if not Path(self.folder).is_dir():
+        if not exists(Path(self.folder), Path.is_dir):
             raise FileNotFoundError(f"data.folder: no such folder: {self.folder}")
         for size in self.sizes:
             if len(size) != 2:
