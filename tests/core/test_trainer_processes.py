@@ -79,3 +79,29 @@ def test_a_sharded_training_resumes_exactly(demo_clips, tmp_path, environment):
         load_file(tmp_path / name / "checkpoints/step_00000003/state.safetensors") for name in ("straight", "run")
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+FAILING = """
+import os, sys
+from pusa_core.cli.train import main
+from pusa_core.training.loop import Trainer
+take_step = Trainer.take_step
+def fail(self):
+    if self.step == 2 and os.environ["RANK"] == "{rank}":
+        raise RuntimeError("the memory of this one is full")
+    take_step(self)
+Trainer.take_step = fail
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_fails_leaves_a_checkpoint_of_the_last_step(demo_clips, tmp_path, rank):
+    needs({})
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(rank=rank))
+    arguments = command(demo_clips, tmp_path / "run", "--train.steps=100000", "--output.save_every=0")
+    with pytest.raises(AssertionError, match="the memory of this one is full"):
+        two_processes(arguments, script=str(script))
+    assert load_file(tmp_path / "run" / STATE.replace("00000001", "00000002"))
+    assert load_file(tmp_path / "run" / "pusa_lora.safetensors")

@@ -21,9 +21,14 @@ def refusal(arguments: Sequence[str], code: int = 2) -> str:
     return ended.stderr.splitlines()[-1]
 
 
-def two_processes(arguments: Sequence[str], **environment: str) -> None:
-    """Run a command of :func:`command` in two processes that talk over gloo, as ``accelerate launch`` would."""
+def two_processes(arguments: Sequence[str], script: str = "", **environment: str) -> None:
+    """Run a command of :func:`command` in two processes that talk over gloo, as ``accelerate launch`` would.
+
+    ``script``: run in place of the module.
+    """
     module = list(arguments)[arguments.index("-m") :]
+    if script:
+        module[:2] = [script]
     if "ACCELERATE_USE_DEEPSPEED" in environment:
         module[:2] = [str(Path(__file__).with_name("deepspeed_on_cpu.py"))]
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
