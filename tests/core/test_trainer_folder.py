@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.resume_kills import command, finish, started
-from pusa_core.storage.atomic import write_whole
+from pusa_core.storage.atomic import SaveError, write_whole
 from pusa_core.training.ownership import file_mark, hold_folder, open_run
 from pusa_core.training.resume import newest_checkpoint, owned, write_checkpoint
 from tests.support.training_runs import refusal
@@ -95,13 +95,18 @@ def test_a_checkpoint_of_another_tool_stops_a_run_that_would_replace_it(demo_cli
     assert (taken / "weights.bin").read_bytes() == b"precious" and len(list(taken.iterdir())) == 1
 
 
-def test_checkpoints_of_another_tool_are_neither_pruned_nor_taken(tmp_path):
-    other = tmp_path / "checkpoints" / "step_00000009"
-    other.mkdir(parents=True)
-    (other / "run.json").write_text("[]")
+def test_checkpoints_of_another_tool_are_neither_pruned_nor_taken_nor_replaced(tmp_path):
+    others = [tmp_path / "checkpoints" / f"step_0000000{step}" for step in (0, 9)]
+    for other in others:
+        other.mkdir(parents=True)
+        (other / "run.json").write_text("[]")
     for step in (1, 2, 3):
         write_checkpoint(tmp_path, {"step": step, **INFO}, {}, keep=1)
-    assert sorted(path.name for path in other.parent.iterdir()) == ["step_00000003", "step_00000009"]
+    kept = ["step_00000000", "step_00000003", "step_00000009"]
+    assert sorted(path.name for path in others[0].parent.iterdir()) == kept
+    with pytest.raises(SaveError, match="step_00000009: it is there, and not a checkpoint of this run"):
+        write_checkpoint(tmp_path, {"step": 9, **INFO}, {}, keep=1)
+    assert all((other / "run.json").read_text() == "[]" for other in others)
     assert newest_checkpoint(tmp_path).step == 3
 
 
