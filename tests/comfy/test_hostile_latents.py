@@ -1,17 +1,15 @@
 """Hostile LATENTs, masks and IMAGEs: accepted with what holds of every video, or refused by name."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.support import SCRIPTS
+from tests.support.comfy_scripts import run_script
 from tests.support.fuzz import SEED, TIMES
 from tools.comfy_client import ComfyClient
-from tools.comfyui import python_of
 
 from ..support.graphs import image_to_video, keyframe, sampler
 
@@ -21,10 +19,7 @@ CASES = 1000
 @pytest.fixture(scope="module")
 def report(comfyui: Path) -> dict[str, Any]:
     """What ``run_hostile_latents.py`` found."""
-    command = [python_of(comfyui), str(SCRIPTS / "run_hostile_latents.py"), str(SEED), str(CASES * TIMES)]
-    done = subprocess.run(command, cwd=comfyui, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run_script(comfyui, "run_hostile_latents.py", SEED, CASES * TIMES).splitlines()[-1])
 
 
 def test_new_cases_are_accepted_or_refused_by_name(report: dict[str, Any]) -> None:
