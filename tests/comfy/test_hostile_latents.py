@@ -19,7 +19,7 @@ CASES = 1000
 @pytest.fixture(scope="module")
 def report(comfyui: Path) -> dict[str, Any]:
     """What ``run_hostile_latents.py`` found."""
-    return json.loads(run_script(comfyui, "run_hostile_latents.py", SEED, CASES * TIMES).splitlines()[-1])
+    return json.loads(run_script(comfyui, "run_hostile_latents.py", SEED, CASES * TIMES))
 
 
 def test_new_cases_are_accepted_or_refused_by_name(report: dict[str, Any]) -> None:
