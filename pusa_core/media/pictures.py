@@ -76,7 +76,7 @@ def read_pictures(path: Path) -> Iterator[tuple[Image.Image, float]]:
         animated = picture.format in ANIMATED and getattr(picture, "is_animated", False)
         time = 0.0
         for frame in ImageSequence.Iterator(picture) if animated else [picture]:
-            yield to_rgb(frame), time
+            yield to_rgb(frame.copy() if animated else frame), time
             time += frame.info.get("duration", 0) / 1000
 
 
@@ -92,7 +92,8 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         picture = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB") or picture
     elif mode in _STRAIGHT:
         picture = picture.convert(_STRAIGHT[mode])
-    return picture.convert("RGB")
+    picture.load()
+    return picture if picture.mode == "RGB" else picture.convert("RGB")  # no second copy of a large picture
 
 
 def _grey(values: np.ndarray) -> np.ndarray:

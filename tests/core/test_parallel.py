@@ -49,5 +49,5 @@ def test_the_command_line_in_two_processes(tmp_path):
         command = [sys.executable, *launcher, *arguments, "--out", str(tmp_path / f"{name}.mp4"), "--device", "cpu"]
         done = subprocess.run(command, cwd=PACK, env=environment, capture_output=True, text=True, timeout=HANGS)
         assert done.returncode == 0, done.stderr[-3000:]
-        sheets.append(np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int))  # not the lossy video
+        sheets.append(np.asarray(Image.open(tmp_path / f"{name}.sheet.png")).astype(int))  # not the lossy video
     assert np.abs(sheets[0] - sheets[1]).max() <= 1

@@ -62,9 +62,7 @@ QUANTISED = {
     "fp8 e5m2": Quantisation("float8_e5m2 without scales", torch.float8_e5m2),
     "scaled_fp8": Quantisation("scaled_fp8 + scale_weight", scale="scale_weight", marker=0, blocks_only=False),
     "scaled_fp8, full": Quantisation("scaled_fp8 + scale_weight", scale="scale_weight", marker=2),
-    "scaled_fp8, e5m2": Quantisation(
-        "scaled_fp8 + scale_weight", torch.float8_e5m2, scale="scale_weight", marker=0, blocks_only=False
-    ),
+    "scaled_fp8, e5m2": Quantisation("scaled_fp8 + scale_weight", torch.float8_e5m2, scale="scale_weight", marker=0),
     "scale_weight": Quantisation("(scale_weight)", scale="scale_weight"),
     "weight_scale": Quantisation("(weight_scale)", scale="weight_scale", prefix="diffusion_model."),
     "weight_scale, rows": Quantisation("(weight_scale)", scale="weight_scale", rows=True),
