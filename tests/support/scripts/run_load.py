@@ -42,8 +42,12 @@ def stored_dtype(parameter: Tensor) -> str:
 def weights_of(model: Any) -> dict[str, Tensor]:
     """Weights as a computation sees them, patches included."""
     values = {}
-    for name, value in model.model.diffusion_model.named_parameters():
+    parameters = dict(model.model.diffusion_model.named_parameters())
+    scales = {name for name in parameters if name.endswith((".scale_weight", ".scale_input"))}  # older versions
+    for name in parameters.keys() - scales:
+        value, scale = parameters[name], parameters.get(f"{name.removesuffix('.weight')}.scale_weight")
         weight = (value.dequantize() if hasattr(value, "dequantize") else value).detach().float().clone()
+        weight = weight if scale is None or not name.endswith(".weight") else weight * scale.float()
         patches = model.patches.get(f"diffusion_model.{name}")
         values[name] = weight if patches is None else comfy.lora.calculate_weight(patches, weight, name)
     return values
@@ -68,6 +72,7 @@ def relative_error(model: Any, merged: dict[str, Tensor], layer: str) -> float:
 
 
 models, file, *loras = sys.argv[1:]
+torch.set_grad_enabled(False)
 lines = Lines()
 logging.getLogger().addHandler(lines)
 logging.getLogger().setLevel(logging.INFO)
