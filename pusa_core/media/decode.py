@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ VIDEOS = frozenset(
 # FFmpeg's demuxers, without those that open other files or addresses
 _CONTAINERS = "mov,matroska,avi,gif,mpegts,mpeg,mpegvideo,asf,flv,ogg,mxf,ivf,obu,h264,hevc"
 _ATTACHED_PICTURE, _DEFAULT = 1 << 10, 1  # AV_DISPOSITION
+Orientation = tuple[Image.Transpose | None, bool]  # how stored pictures are turned, and whether that swaps the sides
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,14 @@ def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.Video
 
 def _decode(path: Path) -> Iterator[Shown]:
     with _opened(path) as (container, stream):
+        frames = container.decode(stream)
+        if (first := next(frames, None)) is None:
+            return
         to_rgb, aspect = ToRgb(), stream.sample_aspect_ratio or Fraction(1)
-        for frame in container.decode(stream):
-            yield _shown(frame, aspect, to_rgb)
+        # asked once: a frame whose side data was asked for stays in memory until the garbage collector runs
+        orientation = _orientation(first)
+        for frame in chain([first], frames):
+            yield _shown(frame, aspect, orientation, to_rgb)
 
 
 def _main_stream(container: "av.container.InputContainer") -> "av.VideoStream":
@@ -127,10 +134,10 @@ def _main_stream(container: "av.container.InputContainer") -> "av.VideoStream":
     return next((stream for stream in streams if stream.disposition.value & _DEFAULT), streams[0])
 
 
-def _shown(frame: "av.VideoFrame", aspect: Fraction, to_rgb: ToRgb) -> Shown:
+def _shown(frame: "av.VideoFrame", aspect: Fraction, orientation: Orientation, to_rgb: ToRgb) -> Shown:
     width, height = max(1, round(frame.width * aspect)), frame.height
     check_pixels(width, height)
-    orient, turned = _orientation(frame)
+    orient, turned = orientation
 
     def picture() -> Image.Image:
         stored = Image.fromarray(to_rgb(frame))
@@ -141,7 +148,7 @@ def _shown(frame: "av.VideoFrame", aspect: Fraction, to_rgb: ToRgb) -> Shown:
     return Shown((height, width) if turned else (width, height), frame.time, picture)
 
 
-def _orientation(frame: "av.VideoFrame") -> tuple[Image.Transpose | None, bool]:
+def _orientation(frame: "av.VideoFrame") -> Orientation:
     """How the display matrix turns and mirrors a frame, and whether it swaps the sides.
 
     The matrix maps stored (x, y) to displayed ``(a x + c y, b x + d y)``; other angles than right ones are rounded.

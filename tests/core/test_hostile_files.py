@@ -18,12 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from benchmarks.memory import reset_peak, resident
 from pusa_core import WanConfig, load_checkpoint, load_lora
 from pusa_core.weights.checkpoints import expected_shapes
 from pusa_core.weights.files import shard_paths
 from tests.support.fuzz import fuzz
-
-resource = pytest.importorskip("resource")  # not on Windows
 
 CASES = 500  # for each test below that is given data
 ALLOWED_GROWTH = 300 << 20  # bytes of memory over the whole run
@@ -62,10 +61,13 @@ kinds = st.sampled_from(sorted(LOADERS))
 
 @pytest.fixture(scope="module", autouse=True)
 def memory_stays_within_the_bound():
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    reset_peak()
+    before = resident("VmHWM")
     yield
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < ALLOWED_GROWTH
+    assert resident("VmHWM") - before < ALLOWED_GROWTH
 
 
 def attempt(load, path):
