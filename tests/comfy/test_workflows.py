@@ -51,7 +51,8 @@ def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name
     files += [f'"{node["inputs"]["dataset"]}"' for node in graph.values() if "dataset" in node["inputs"]]
     with pytest.raises(PromptRefused) as refused:
         comfy.queue(graph)
-    _, *reasons = str(refused.value).splitlines()
+    # ComfyUI 0.3.64 leaves the values of Pusa Train LoRA to the node itself, and then sums nothing up
+    reasons = [line for line in str(refused.value).splitlines() if not line.startswith("Prompt outputs failed")]
     assert all(any(file in reason for file in files) for reason in reasons), reasons
     for kind, key in (("CLIPLoader", "clip_name"), ("VAELoader", "vae_name")):
         file = next(node["inputs"][key] for node in graph.values() if node["class_type"] == kind)
