@@ -13,6 +13,7 @@ from ..pusa_core.weights.demo_files import DIT
 from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.inputs import check_number
 from .comfyui.model import add_lora, load_wan
+from .comfyui.noise_levels import read_noise_levels
 
 log = logging.getLogger(__name__)
 
@@ -92,4 +93,4 @@ class PusaLoad(io.ComfyNode):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
         log.info("%s", report)
-        return io.NodeOutput(model, report)
+        return io.NodeOutput(read_noise_levels(model), report)
