@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, RunFailed
 
-from ..support.graphs import CHANGES, NATIVE, keyframe, ksampler, node, parts, sampler
+from ..support.graphs import CHANGES, NATIVE, SIZE, keyframe, ksampler, node, parts, sampler
 
 LINKS = {"positive": ["positive", 0], "negative": ["negative", 0], "latent_image": ["given", 0]}
 LEVELS = "0:0, -1:0.3"
@@ -132,6 +133,41 @@ def test_refused_before_the_first_step(comfy: ComfyClient, changes: dict[str, An
     graph = start(model=model) | {"masked": node("PusaFrameMask", latent=["empty", 0], noise_levels="1:0.3")}
     with pytest.raises(RunFailed, match=re.escape(message)):
         comfy.latent(graph | {"core": core(**changes)}, "core")
+
+
+def test_every_sampler_that_a_refusal_names_works(comfy: ComfyClient) -> None:
+    graph = start(model="pusa")
+    with pytest.raises(RunFailed) as refused:
+        comfy.latent(graph | {"core": core(sampler_name="lcm")}, "core")
+    found = re.search(r"choose one of ([\w, ]+)", str(refused.value))
+    assert found
+    names = found[1].split(", ")
+    given = comfy.latent(graph, "both")
+    for name in names:
+        video = comfy.latent(graph | {"core": core(sampler_name=name)}, "core")
+        assert torch.equal(video[:, :, 0], given[:, :, 0]), name
+    assert len(names) == 10
+
+
+def test_a_node_that_changes_the_mask_from_step_to_step_is_refused_and_removing_it_helps(comfy: ComfyClient) -> None:
+    graph = start(model="pusa") | {"differential": node("DifferentialDiffusion", model=["reading", 0])}
+    with pytest.raises(RunFailed, match=r"as Differential Diffusion does, .* remove that node"):
+        comfy.latent(graph | {"core": core(model=["differential", 0])}, "core")
+    comfy.latent(graph | {"core": core()}, "core")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_sees_that_the_levels_have_changed(comfy: ComfyClient) -> None:
+    """ComfyUI's node leaves transformer_options, where timesteps come from, out of what guards compiled code."""
+    graph = start(model="pusa") | {"other": node("PusaFrameMask", latent=["both", 0], noise_levels="0:0.5, -1:0")}
+    graph["none"] = node("EmptyHunyuanLatentVideo", width=SIZE, height=SIZE, length=17, batch_size=1)
+    graph["compiled"] = node("TorchCompileModel", model=["reading", 0], backend="inductor")
+    for latent in ("none", "given", "other"):
+        videos = []
+        for model in ("reading", "compiled"):
+            sampled = core(model=[model, 0], latent_image=[latent, 0])
+            videos.append(comfy.latent(graph | {"core": sampled}, "core"))
+        assert (videos[0] - videos[1]).abs().max() < 1e-3
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -19,6 +19,8 @@ from in_comfyui import load_pack  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 load_pack()
+import comfy.utils  # noqa: E402
+
 core = importlib.import_module("pack.pusa_core")
 latents = importlib.import_module("pack.nodes.comfyui.latents")
 mask_node = importlib.import_module("pack.nodes.frame_mask").PusaFrameMask
@@ -134,6 +136,11 @@ def main() -> None:
     empty = {"samples": torch.zeros(1, 16, 0, 4, 4)}
     report["no frames"] = message_of(lambda: latents.check_samples(empty, "latent"))
     report["no frames, mask"] = message_of(lambda: mask_node.execute(empty, "0:0"))
+    levels = torch.tensor([0.0, 1 / 3, 1.0])
+    mask = latents.with_noise_levels({}, torch.zeros(1, 16, 3, 4, 4), levels)["noise_mask"]
+    resampled = comfy.utils.reshape_mask(mask.repeat(2, 1, 1, 1, 1), (2, 16, 3, 4, 4))
+    report["mask kept"] = torch.equal(resampled.as_subclass(Tensor), levels.view(1, 1, 3, 1, 1).expand(2, 16, 3, 4, 4))
+    report["mask of 4"] = message_of(lambda: comfy.utils.reshape_mask(mask, (1, 16, 4, 4, 4)))
     report["other frames"] = message_of(lambda: timesteps.check_frames(torch.zeros(3), torch.zeros(1, 16, 4, 2, 2)))
     options = {timesteps.KEY: torch.tensor([0.0, 500.0, 1000.0]), "sigmas": torch.ones(1)}
     for frames in (3, 4):
