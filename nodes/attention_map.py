@@ -17,6 +17,14 @@ from .comfyui.model import check_model
 from .sampler import PusaSampler
 
 
+def read_numbers(text: str, name: str) -> list[int]:
+    """The numbers in the input ``name``. Raises ``ValueError`` for any other text."""
+    try:
+        return parse_numbers(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 class PusaAttentionMap(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,12 +55,12 @@ class PusaAttentionMap(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, record_steps: str | None = None, blocks: str | None = None) -> bool | str:
-        for name, text in (("record_steps", record_steps), ("blocks", blocks)):
-            try:
-                parse_numbers("0" if text is None else text)
-            except ValueError as error:
-                return f"{name}: {error}"
+    def validate_inputs(cls, record_steps: str | None = None) -> bool | str:
+        # one input only: ComfyUI marks every input that this function takes, and puts its name before the message
+        try:
+            parse_numbers("0" if record_steps is None else record_steps)
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -75,7 +83,7 @@ class PusaAttentionMap(io.ComfyNode):
         check_number(shift, "shift", 0.01, 100)
         check_model(model, "model")
         count = len(model.model.diffusion_model.blocks)
-        chosen = parse_numbers(record_steps), parse_numbers(blocks)
+        chosen = read_numbers(record_steps, "record_steps"), read_numbers(blocks, "blocks")
         recorder = AttentionRecorder(*chosen, total_steps=steps, total_blocks=count)
         sigmas = flow_sigmas(steps, shift)
         model, model_low = (m and record_attention(m, recorder, sigmas) for m in (model, model_low))

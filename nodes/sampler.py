@@ -13,31 +13,6 @@ from .comfyui.model import check_model, check_refreshable
 from .comfyui.notices import warn
 from .comfyui.sampling import sample_frames
 
-FOREIGN = {
-    "concat_latent_image": "the picture of an image-to-video node",
-    "time_dim_concat": "reference frames",
-    "reference_latents": "reference pictures",
-    "context_latents": "reference pictures",
-    "vace_frames": "a VACE control video",
-    "camera_conditions": "a camera path",
-}
-"""Entries that nodes for other Wan models add to a conditioning; a text-to-video model ignores or misreads them."""
-
-
-def check_conditioning(conditioning: list, name: str) -> None:
-    """Raise ``ValueError`` if the CONDITIONING input ``name`` is meant for another kind of model."""
-    for tensor, extras in conditioning:
-        for key in FOREIGN.keys() & extras.keys():
-            raise ValueError(
-                f"{name} carries {FOREIGN[key]} ({key}), meant for another Wan model; connect a plain text prompt "
-                f"and give pictures with VAE Encode Keyframes"
-            )
-        if tensor.ndim != 3 or tensor.shape[-1] != 4096:
-            raise ValueError(
-                f"{name} is a text embedding of shape {list(tensor.shape)}; Wan needs [1, words, 4096]: "
-                f"encode the prompt with the umt5-xxl text encoder (CLIP type wan)"
-            )
-
 
 def split_stages(
     model: Any, model_low: Any, sigmas: torch.Tensor, table: torch.Tensor, switch: float
@@ -120,8 +95,6 @@ class PusaSampler(io.ComfyNode):
         for name, each in (("model", model), ("model_low", model_low)):
             if each is not None and given_frames_refresh != 1:
                 check_refreshable(each, name, given_frames_refresh)
-        check_conditioning(positive, "positive")
-        check_conditioning(negative, "negative")
         samples = check_samples(latent, "latent")
         levels = noise_levels_of(latent, "latent")
         check_given(samples, levels, "latent")

@@ -97,13 +97,3 @@ RUNS: list[tuple[Graph, str]] = [
 def test_refused_before_sampling(comfy: ComfyClient, graph: Graph, message: str) -> None:
     with pytest.raises(RunFailed, match=re.escape(message)):
         comfy.latent(graph, "video")
-
-
-def test_image_to_video_conditioning_is_refused(comfy: ComfyClient) -> None:
-    graph = parts()
-    native = {"width": 32, "height": 32, "length": 9, "batch_size": 1, "start_image": ["picture", 0]}
-    prompts = {"positive": ["positive", 0], "negative": ["negative", 0]}
-    graph["native"] = node("WanImageToVideo", vae=["demo", 1], **prompts, **native)
-    graph["video"] = sampler("empty", positive=["native", 0], negative=["native", 1])
-    with pytest.raises(RunFailed, match="meant for another Wan model"):
-        comfy.latent(graph, "video")
