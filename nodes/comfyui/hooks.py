@@ -80,7 +80,8 @@ def kv_cache(network: WanModel, options: Options) -> KVCache | None:
 def reads_tokens(network: WanModel, options: Options) -> bool:
     if any(patches_of(options, name) for name in ("double_block", "attn1_patch", "attn2_patch")):
         return True
-    return any(foreign_method(layer) for block in network.blocks for layer in (block, block.self_attn))
+    layers = (block.get_submodule(name) for block in network.blocks for name in ("", "self_attn"))
+    return any(foreign_method(layer) is not None for layer in layers)
 
 
 def call_block(
@@ -137,7 +138,7 @@ class Pass:
         self, freqs: Tensor, index: int, block: Block, x: Tensor, time: Tensor, context: Tensor, *_: Any
     ) -> Tensor:
         """A block with its hooks. The plain rotary table and attention that it is also called with are not used."""
-        layer = self.network.blocks[index].self_attn
+        layer = self.network.blocks[index].get_submodule("self_attn")
 
         def original(args: dict[str, Any]) -> dict[str, Any]:
             attend = HostAttention(args["transformer_options"], layer)

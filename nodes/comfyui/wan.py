@@ -8,7 +8,6 @@ is called as the native one is, and computes as ``pusa_core`` does.
 from typing import Any
 
 import comfy.model_management
-import torch
 from comfy.ldm.flux.layers import EmbedND
 from comfy.ldm.wan import model as native
 from torch import Tensor, nn
@@ -24,7 +23,9 @@ from .rope import cosines_and_sines, rotations
 
 
 class WanSelfAttention(native.WanSelfAttention, dit.WanAttention):
-    def forward(self, x: Tensor, freqs: Tensor, transformer_options: Options | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # ComfyUI's signature, here and in the layers below
+        self, x: Tensor, freqs: Tensor, transformer_options: Options | None = None
+    ) -> Tensor:
         options = transformer_options or {}
         kernel: Attention = options.get(SELF_ATTENTION) or HostAttention(options, self)
 
@@ -38,14 +39,16 @@ class WanSelfAttention(native.WanSelfAttention, dit.WanAttention):
 
 
 class WanT2VCrossAttention(native.WanT2VCrossAttention, dit.WanAttention):
-    def forward(self, x: Tensor, context: Tensor, transformer_options: Options | None = None, **kwargs: Any) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, context: Tensor, transformer_options: Options | None = None, **kwargs: Any
+    ) -> Tensor:
         return dit.WanAttention.forward(self, x, context, None, HostAttention(transformer_options or {}, self))
 
 
 class WanAttentionBlock(native.WanAttentionBlock, dit.WanBlock):
     ffn_tokens = None  # no chunks: offloaded or quantised weights are fetched or converted at every use
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         x: Tensor,
         e: Tensor,
@@ -55,12 +58,18 @@ class WanAttentionBlock(native.WanAttentionBlock, dit.WanBlock):
         transformer_options: Options | None = None,
     ) -> Tensor:
         time = e.unsqueeze(1) if e.ndim == 3 else e  # older functions of other packs have one timestep for all frames
-        return dit.WanBlock.forward(self, x, time, context, freqs, HostAttention(transformer_options or {}, self))
+        return dit.WanBlock.forward(
+            self, x, time, context, freqs, HostAttention(transformer_options or {}, self.self_attn)
+        )
 
-    def attend_to_video(self, x: Tensor, rope: Tensor, attend: HostAttention) -> Tensor:
+    def attend_to_video(  # type: ignore[override]
+        self, x: Tensor, rope: Tensor, attend: HostAttention
+    ) -> Tensor:
         return call_layer(self.self_attn, x, rope, transformer_options=attend.options)
 
-    def attend_to_text(self, x: Tensor, context: Tensor, attend: HostAttention) -> Tensor:
+    def attend_to_text(  # type: ignore[override]
+        self, x: Tensor, context: Tensor, attend: HostAttention
+    ) -> Tensor:
         options = attend.options
         y = call_layer(self.cross_attn, self.norm3(x), context, context_img_len=None, transformer_options=options)
         x = residual(x, y)
@@ -93,9 +102,13 @@ class WanModel(native.WanModel, dit.WanModel):
         except comfy.model_management.OOM_EXCEPTION:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"model is run by {name}, which cannot take a timestep per frame ({error}); {advice}") from error
+            raise ValueError(
+                f"model is run by {name}, which cannot take a timestep per frame ({error}); {advice}"
+            ) from error
         if velocity.shape != x.shape:
-            raise ValueError(f"model is run by {name}, which mistakes the timesteps of frames for those of videos; {advice}")
+            raise ValueError(
+                f"model is run by {name}, which mistakes the timesteps of frames for those of videos; {advice}"
+            )
         return velocity
 
     def forward_orig(
@@ -123,7 +136,8 @@ class WanModel(native.WanModel, dit.WanModel):
         others = kwargs.keys() - {"device", "dtype", "transformer_options"}
         if args or others or type(self.rope_embedder) is not EmbedND:
             return super().rope_encode(t, h, w, *args, **kwargs)
-        grid = tuple((size + part // 2) // part for size, part in zip((t, h, w), self.patch_size, strict=True))
+        pt, ph, pw = self.config.patch_size
+        grid = ((t + pt // 2) // pt, (h + ph // 2) // ph, (w + pw // 2) // pw)
         axes = rope_axes((kwargs.get("transformer_options") or {}).get("rope_options") or {})
         return rotations(rope_table(self.config.head_dim, grid, kwargs["device"], axes))
 
@@ -154,13 +168,18 @@ def check_layers(network: nn.Module, expected: dit.WanModel) -> None:
         raise ValueError(f"ComfyUI's Wan network has no {missing[0]}")
     for name, module in theirs.items():
         kind = type(module)
-        if kind.__module__ == native.__name__ and "forward" in vars(kind) and kind not in OURS and kind not in FEED_FORWARD:
+        if (
+            kind.__module__ == native.__name__
+            and "forward" in vars(kind)
+            and kind not in OURS
+            and kind not in FEED_FORWARD
+        ):
             raise ValueError(f"{name} is a {kind.__name__}, which is new")
         if name not in known and any(True for _ in module.parameters(recurse=False)):
             raise ValueError(f"ComfyUI's Wan network has a layer {name}, which is new")
 
 
-def convert(network: nn.Module) -> WanModel:
+def convert(network: Any) -> WanModel:
     """Make ComfyUI's own Wan text-to-video network ours, in place.
 
     Raises ``ValueError``, with the network as it was, for one with layers that ours would leave out.
@@ -171,5 +190,6 @@ def convert(network: nn.Module) -> WanModel:
         module.__class__ = OURS.get(type(module), type(module))
     for block in network.blocks:
         block.ffn.__class__ = FeedForward
-    network.config = config
-    return network.eval().requires_grad_(False)
+    ours: WanModel = network
+    ours.config = config
+    return ours.eval().requires_grad_(False)
