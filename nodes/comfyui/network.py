@@ -106,7 +106,6 @@ class ComfyWanModel(WanModel):
         context: Tensor,
         *,
         blocks: Iterable[Block],
-        frame_indices: tuple[int, ...] | None = None,
     ) -> Tensor:
         """:meth:`WanModel.forward` with the attention, block patches and RoPE set in ``options``."""
         return super().forward(
@@ -116,7 +115,6 @@ class ComfyWanModel(WanModel):
             attend=attend_with(options),
             blocks=patched_blocks(blocks, options),
             rope_axes=rope_axes(options.get("rope_options", {})),
-            frame_indices=frame_indices,
         )
 
 
