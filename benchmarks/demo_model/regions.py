@@ -129,9 +129,9 @@ def report(results: dict[tuple[str, str], np.ndarray], clips: int, seconds: floa
             "shift 5. The upper half is made anew; the lower half and the first frame are given.",
             "",
             "Errors of all frames but the first with respect to the ground truth, mean and standard error over the "
-            f"clips: mean absolute error (0..1) of the made half, of its {BAND} rows next to the given half, and of the "
-            "difference between the two rows at the edge, where a seam would show; distance of the object in pixels "
-            f"of {SIZE}, in frames in which it reaches the made half.",
+            f"clips: mean absolute error (0..1) of the made half, of its {BAND} rows next to the given half, and of "
+            "the difference between the two rows at the edge, where a seam would show; distance of the object in "
+            f"pixels of {SIZE}, in frames in which it reaches the made half.",
             "",
             "| method | model | made half | next to the edge | across the edge | object |",
             "|---|---|---|---|---|---|",

@@ -14,6 +14,8 @@ from torch import Tensor
 from ..sampling.sampler import per_frame
 from ..sampling.schedule import PATCH, TIMESTEPS
 
+BOXES = 3
+
 Weighting = Literal["none", "bell", "reference"]
 
 
@@ -40,6 +42,33 @@ def sample_sigmas(
     shared = torch.rand(batch, 1, generator=generator, device=device) >= p_async
     u = torch.where(shared, u[:, :1], u)
     return shift * u / (1 + (shift - 1) * u)
+
+
+def with_regions(
+    sigmas: Tensor,
+    size: tuple[int, int],
+    *,
+    p_region: float,
+    shift: float = 5.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The noise levels ``[F]`` of a sample for each of its tokens, ``[F, h, w]``; ``size``: h and w.
+
+    With probability ``p_region`` there are one to ``BOXES`` boxes of some frames, rows and columns, each at a level of
+    its own, of the distribution of :func:`sample_sigmas`; a later box covers an earlier one.
+    """
+    if not 0 <= p_region <= 1:
+        raise ValueError(f"p_region is {p_region}; it is a probability, 0 to 1")
+    levels = sigmas[:, None, None].repeat(1, *size)
+    u = torch.rand(2, generator=generator)
+    if u[0] >= p_region:
+        return levels
+    for _ in range(1 + int(u[1] * BOXES)):
+        # both ends of each axis are uniform, in either order
+        ends = (torch.rand(3, 2, generator=generator) * torch.tensor(levels.shape)[:, None]).long().sort(dim=1).values
+        frames, rows, columns = (slice(first, last + 1) for first, last in ends.tolist())
+        levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, generator=generator)
+    return levels
 
 
 @lru_cache(maxsize=1)
