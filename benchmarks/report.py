@@ -120,6 +120,34 @@ def section(found: dict[str, Any], folder: Path) -> list[str]:
     return lines
 
 
+def levels_section(found: dict[str, Any]) -> list[str]:
+    """Measurements of ``benchmarks.token_levels``."""
+    lines = [
+        f"## A level for every token, {found['machine']}",
+        "",
+        "Written by `python -m benchmarks.token_levels`: blocks of the 14B model with one timestep for each frame "
+        f"and with one for each token, of {found['levels']} distinct ones, in turn. *Elementwise*: the modulation and "
+        "gates of a block alone, which is all that differs. Ratios are medians over the rounds, with their range; "
+        "memory is the peak above the level before.",
+        "",
+        "| | tokens | per frame, s | per token / per frame | more memory, MB | equal levels, bits |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in found["rows"].items():
+        frame, token = row["seconds"]
+        ratios = [own / other for own, other in zip(token, frame, strict=True)]
+        cells = [
+            name,
+            f"{row['tokens']:,}",
+            f"{statistics.median(frame):.3f}",
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+            f"{(row['memory'][1] - row['memory'][0]) / MB:,.0f}",
+            "the same" if row["same_bits"] else "other",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def write_results(folder: Path) -> None:
     """Write ``RESULTS.md`` in ``folder``, from all ``forward-*.json`` there."""
     lines = [
@@ -133,4 +161,6 @@ def write_results(folder: Path) -> None:
     ]
     for store in sorted(folder.glob("forward-*.json")):
         lines += section(json.loads(store.read_text()), folder)
+    for store in sorted(folder.glob("token-levels-*.json")):
+        lines += levels_section(json.loads(store.read_text()))
     (folder / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")

@@ -17,8 +17,8 @@ from ...pusa_core.model.attention import Attention, Block
 from ...pusa_core.model.axes import rearrange
 from ...pusa_core.model.dit import WanModel, sinusoidal_embedding
 from ...pusa_core.model.kv_cache import KVCache
+from ...pusa_core.model.modulation import Vectors
 from .network import CACHES, KVCaches
-from .rope import of_frames
 
 Options = dict[str, Any]
 """ComfyUI's ``transformer_options``: one dict for all the layers of a call, written to on the way."""
@@ -87,15 +87,18 @@ def reads_tokens(network: WanModel, options: Options) -> bool:
 def call_block(
     block: nn.Module,
     x: Tensor,
-    time: Tensor,
+    time: Tensor | Vectors,
     context: Tensor,
     rope: Tensor,
     attend: HostAttention,
     self_attend: Attention | None = None,
 ) -> Tensor:
-    """A block called as the native network calls its own, so that a function of another pack may stand for it."""
+    """A block called as the native network calls its own, so that a function of another pack may stand for it.
+
+    ``rope``: rotations ``[N, 1, head_dim // 2, 2, 2]``, to which the native form adds a dimension in front.
+    """
     options = attend.options if self_attend is None else {**attend.options, SELF_ATTENTION: self_attend}
-    return block(x, e=time, freqs=rope, context=context, context_img_len=None, transformer_options=options)
+    return block(x, e=time, freqs=rope.unsqueeze(0), context=context, context_img_len=None, transformer_options=options)
 
 
 @dataclass
@@ -114,38 +117,27 @@ class Pass:
     def blocks(self) -> list[Block]:
         return [partial(call_block, block) for block in self.network.blocks]
 
-    def velocity(
-        self,
-        latents: Tensor,
-        timestep: Tensor,
-        context: Tensor,
-        *,
-        blocks: Iterable[Block],
-        frame_indices: tuple[int, ...] | None = None,
-    ) -> Tensor:
-        """:meth:`WanModel.forward` of the latents, or of the frames ``frame_indices`` of them."""
+    def velocity(self, latents: Tensor, timestep: Tensor, context: Tensor, *, blocks: Iterable[Block]) -> Tensor:
+        """:meth:`WanModel.forward` with the hooks around the blocks."""
         patch, sizes = self.network.config.patch_size, latents.shape[2:]
         self.options["grid_sizes"] = torch.Size(size // part for size, part in zip(sizes, patch, strict=True))
         self.options["total_blocks"] = len(self.network.blocks)
         self.options["block_type"] = "double"
-        freqs = self.freqs
-        if frame_indices is not None:
-            freqs = of_frames(freqs, frame_indices, self.latents.shape[2] // patch[0])
-        hooked = [partial(self.run_block, freqs, index, block) for index, block in enumerate(blocks)]
-        return WanModel.forward(self.network, latents, timestep, context, blocks=hooked, frame_indices=frame_indices)
+        hooked = [partial(self.run_block, index, block) for index, block in enumerate(blocks)]
+        return WanModel.forward(self.network, latents, timestep, context, blocks=hooked)
 
     def run_block(
-        self, freqs: Tensor, index: int, block: Block, x: Tensor, time: Tensor, context: Tensor, *_: Any
+        self, index: int, block: Block, x: Tensor, time: Tensor | Vectors, context: Tensor, *_: Any
     ) -> Tensor:
         """A block with its hooks. The plain rotary table and attention that it is also called with are not used."""
         layer = self.network.blocks[index].get_submodule("self_attn")
 
         def original(args: dict[str, Any]) -> dict[str, Any]:
             attend = HostAttention(args["transformer_options"], layer)
-            return {"img": block(args["img"], args["vec"], args["txt"], args["pe"], attend)}
+            return {"img": block(args["img"], args["vec"], args["txt"], args["pe"][0], attend)}
 
         self.options["block_index"] = index
-        args = {"img": x, "txt": context, "vec": time, "pe": freqs, "transformer_options": self.options}
+        args = {"img": x, "txt": context, "vec": time, "pe": self.freqs, "transformer_options": self.options}
         replaced = self.options.get("patches_replace", {}).get("dit", {}).get(("double_block", index))
         x = (original(args) if replaced is None else replaced(args, {"original_block": original}))["img"]
         for patch in patches_of(self.options, "double_block"):

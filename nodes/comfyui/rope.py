@@ -18,9 +18,3 @@ def rotations(table: Tensor) -> Tensor:
 def cosines_and_sines(freqs: Tensor) -> Tensor:
     """``[N, 1, head_dim // 2, 2]`` of matrices: a view of those from :func:`rotations`, else a copy."""
     return freqs[0, ..., 0].float().contiguous()
-
-
-def of_frames(freqs: Tensor, frames: tuple[int, ...], count: int) -> Tensor:
-    """The matrices of some of ``count`` frames."""
-    table = cosines_and_sines(freqs).unflatten(0, (count, -1))
-    return rotations(table[list(frames)].flatten(0, 1))

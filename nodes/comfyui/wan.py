@@ -16,6 +16,7 @@ from ...pusa_core import WanConfig
 from ...pusa_core.model import dit
 from ...pusa_core.model.attention import Attention
 from ...pusa_core.model.elementwise import FeedForward, residual
+from ...pusa_core.model.modulation import Vectors
 from ...pusa_core.model.rope import Axes, rope_table
 from .hooks import SELF_ATTENTION, HostAttention, Options, Pass, call_layer, foreign_method, kv_cache, patches_of
 from .network import refuse_extra_tokens
@@ -51,13 +52,14 @@ class WanAttentionBlock(native.WanAttentionBlock, dit.WanBlock):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
-        e: Tensor,
+        e: Tensor | Vectors,
         freqs: Tensor,
         context: Tensor,
         context_img_len: int | None = None,
         transformer_options: Options | None = None,
     ) -> Tensor:
-        time = e.unsqueeze(1) if e.ndim == 3 else e  # older functions of other packs have one timestep for all frames
+        # functions of other packs may have one timestep for all frames, [B, 6, D]
+        time = e.unsqueeze(1) if isinstance(e, Tensor) and e.ndim == 3 else e
         return dit.WanBlock.forward(
             self, x, time, context, freqs, HostAttention(transformer_options or {}, self.self_attn)
         )
@@ -79,8 +81,10 @@ class WanAttentionBlock(native.WanAttentionBlock, dit.WanBlock):
 
 
 class Head(native.Head, dit.WanHead):
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        return dit.WanHead.forward(self, x, e.unsqueeze(1) if e.ndim == 2 else e)
+    def forward(self, x: Tensor, e: Tensor | Vectors) -> Tensor:
+        if isinstance(e, Tensor) and e.ndim < 4:  # other packs' functions: [B, D], or [B, F or 1, D]
+            e = e.view(len(x), -1, 1, e.shape[-1])
+        return dit.WanHead.forward(self, x, e)
 
 
 class WanModel(native.WanModel, dit.WanModel):

@@ -16,6 +16,7 @@ from ..media.video import check_encoding, frame_size, read_frames
 from ..model.dit import WanModel
 from ..model.parallel import from_first, is_first, parallelise, process_group
 from ..sampling.keyframes import Given, latent_length
+from ..sampling.masks import Inset, read_mask
 from ..sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from ..sampling.sampler import StepCallback
 from ..sampling.schedule import parse_noise_levels
@@ -51,7 +52,7 @@ class GenerateOptions:
 
     @property
     def inputs(self) -> list[str | Path]:
-        return [*self.video.paths, *self.model.paths]
+        return [*self.video.paths, *([self.video.mask] if self.video.mask else []), *self.model.paths]
 
     def about(self, settings: Settings) -> dict[str, Any]:
         """What is written beside latents, as JSON's types."""
@@ -93,6 +94,7 @@ class Inputs:
     settings: Settings
     noise_levels: str
     files: list[ModelFiles]
+    mask: Tensor | None = None
 
 
 def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOptions) -> Inputs:
@@ -105,15 +107,30 @@ def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOpti
         levels = TASKS[video.task[0]].noise_levels
     parse_noise_levels(levels or "", latent_length(sampling.frames))
     settings = sampling.settings(size)
-    keyframes = read_keyframes(video, settings)
-    return Inputs(keyframes, settings, levels or "", [read_model_files(*expert) for expert in model.experts])
+    inset = None
+    if video.part == "margin":
+        inset = Inset.parse(video.inset or "{}x{}".format(*frame_size(video.paths[0])), size)
+    keyframes = read_keyframes(video, settings, inset)
+    files = [read_model_files(*expert) for expert in model.experts]
+    return Inputs(keyframes, settings, levels or "", files, read_levels(video, settings, inset))
 
 
-def read_keyframes(video: VideoOptions, settings: Settings) -> list[Keyframe]:
-    """The pictures and clips that are given, in the size of the video."""
+def read_levels(video: VideoOptions, settings: Settings, inset: Inset | None) -> Tensor | None:
+    """The noise levels ``[F, h, w]`` of what is made anew of given frames; None where none is."""
+    size = settings.width, settings.height
+    levels = [] if video.mask is None else [read_mask(video.mask, size, settings.frames)]
+    if inset is not None:
+        levels.append(inset.levels(size, settings.frames))
+    return torch.stack(levels).amax(dim=0) if levels else None
+
+
+def read_keyframes(video: VideoOptions, settings: Settings, inset: Inset | None = None) -> list[Keyframe]:
+    """The pictures and clips that are given, in the size of the video, or at ``inset`` in it."""
     size = settings.width, settings.height
     if video.task:
-        places = read_task(*video.task, size=size)
+        places = read_task(*video.task, size=size if inset is None else inset.size)
+        if inset is not None:
+            places = [(place, inset.pad(frames, size)) for place, frames in places]
         return [Keyframe(frames, place.position) for place, frames in places]
     keyframes = []
     for position, file, level in video.keyframe:
@@ -140,6 +157,8 @@ def encode_inputs(inputs: Inputs, video: VideoOptions, model: ModelOptions, devi
     prompts = from_first(encode_prompts(video, model, inputs.settings.cfg, device) if first else None)
     vae = load_vae(model.vae or DEMO, device=device) if first else None
     given = None if vae is None else encode_keyframes(vae, inputs.keyframes, inputs.settings, inputs.noise_levels)
+    if given is not None and inputs.mask is not None:
+        given = given.masked(inputs.mask)
     return Encoded(from_first(given), *prompts, vae)
 
 

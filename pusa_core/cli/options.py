@@ -11,7 +11,7 @@ import torch
 
 from ..model.device import DTYPES, best_device, check_device, default_dtype
 from ..sampling.pipeline import Settings, parse_keyframe
-from ..sampling.tasks import usage
+from ..sampling.tasks import TASKS, usage
 from ..weights.demo_files import DEMO
 from ..weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from ..weights.load import LORA_STRENGTH
@@ -139,6 +139,24 @@ class VideoOptions:
     task: tuple[str, ...] | None = None
     keyframe: tuple[tuple[int, Path, float], ...] = ()
     noise_levels: str | None = None
+    mask: Path | None = None
+    inset: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise where a task lacks the picture or place that it needs, or one is given for nothing."""
+        if self.part == "mask" and self.mask is None:
+            raise ValueError("task region needs --mask PICTURE: white is made anew, black is kept")
+        if self.mask is not None and not self.paths:
+            raise ValueError("--mask says what of a given clip is made anew; give one, such as --task region CLIP")
+        if self.inset is not None and self.part != "margin":
+            raise ValueError(
+                "--inset is the place of the clip of task outpaint; leave it out, or use --task outpaint CLIP"
+            )
+
+    @property
+    def part(self) -> str:
+        """Which part of the frames is made anew (:class:`pusa_core.sampling.tasks.Task`)."""
+        return TASKS[self.task[0]].part if self.task and self.task[0] in TASKS else ""
 
     @property
     def paths(self) -> list[str | Path]:
@@ -166,6 +184,19 @@ def add_video_flags(parser: argparse.ArgumentParser) -> None:
         help="a picture or clip that the video contains; repeatable.\nPOSITION: the latent frame (4 pixel frames each, "
         "the first 1) where it begins;\nnegative: where it ends, -1 being the last.\n"
         "NOISE: 0 keeps it as it is (default), 0.2 to 0.7 lets it change with the rest.",
+    )
+    add(
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="a picture, or a clip as long as the video: white parts of given frames are made anew, black ones\n"
+        "are kept, greys lie in between. A block of 16 x 16 pixels is taken as its whitest pixel.",
+    )
+    add(
+        "--inset",
+        metavar="WIDTHxHEIGHT[+X+Y]",
+        help="size of the clip within the frame for outpaint, and its upper left corner; divisible by 16\n"
+        "(default: its own size, in the middle)",
     )
     add("--noise-levels", help='of given latent frames, such as "0:0.3, -1:0.7" or a ramp "0-3:0..0.5"')
 

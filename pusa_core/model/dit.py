@@ -1,9 +1,9 @@
-"""The Wan diffusion transformer with one timestep per latent frame.
+"""The Wan diffusion transformer with one timestep per latent frame, or per token.
 
 Parameter names and shapes are those of the released Wan2.1 / Wan2.2-14B text-to-video files. The one difference from
 the released network: the timestep may be a vector, and frame ``f`` is modulated by its own ``t_f`` (Pusa, arXiv
-2507.16116, eq. 6). Timesteps are embedded per frame, not per token. Equal ones are not merged: there are at most a few
-dozen frames, and finding duplicates would synchronise the GPU with the host.
+2507.16116, eq. 6). Timesteps are embedded per frame, and where they differ within a frame, per distinct one
+(:mod:`.modulation`). Equal ones of frames are not merged: there are at most a few dozen frames.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from .axes import rearrange
 from .compile import prepare_compiler
 from .config import WanConfig
 from .elementwise import FeedForward, gated_residual, may_overwrite, modulate, residual
+from .modulation import Vectors, distinct_levels, offset_vectors
 from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
@@ -93,7 +94,7 @@ class WanBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        time: Tensor,
+        time: Tensor | Vectors,
         context: Tensor,
         rope: Tensor,
         attend: Attention,
@@ -103,20 +104,20 @@ class WanBlock(nn.Module):
 
         ``self_attend``: another kernel for the self-attention (:func:`pusa_core.model.attention.hook_self_attention`).
         """
-        modulation = rearrange(self.modulation.to(time), "1 six d -> 1 1 six d") + time
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(2)  # each [B, F, D]
+        shift1, scale1, gate1, shift2, scale2, gate2 = offset_vectors(self.modulation, time)  # each [B, F, D]
         self_attend = self_attend or attend
         # intermediate results get no names, which would keep them in memory
         x = gated_residual(x, self.attend_to_video(modulate(self.norm1(x), shift1, scale1), rope, self_attend), gate1)
         x = self.attend_to_text(x, context, attend)
         if not may_overwrite():
             return gated_residual(x, self.feed_forward(x, shift2, scale2), gate2)
-        frames = time.shape[1]
+        frames = gate2.frames
         count = frames if self.ffn_tokens is None else max(1, self.ffn_tokens * frames // x.shape[1])
         for part in (slice(first, first + count) for first in range(0, frames, count)):
             chunk = x.unflatten(1, (frames, -1))[:, part]  # a view, which an einops pattern would not promise
-            y = self.feed_forward(rearrange(chunk, "b f n d -> b (f n) d"), shift2[:, part], scale2[:, part])
-            chunk.addcmul_(y.view_as(chunk), rearrange(gate2[:, part], "b f d -> b f 1 d"))
+            vectors = shift2.of_frames(part), scale2.of_frames(part)
+            y = self.feed_forward(rearrange(chunk, "b f n d -> b (f n) d"), *vectors)
+            chunk.addcmul_(y.view_as(chunk), gate2.broadcast(part))
         return x
 
     def attend_to_video(self, x: Tensor, rope: Tensor, attend: Attention) -> Tensor:
@@ -126,7 +127,7 @@ class WanBlock(nn.Module):
     def attend_to_text(self, x: Tensor, context: Tensor, attend: Attention) -> Tensor:
         return residual(x, self.cross_attn(self.norm3(x), context, None, attend))
 
-    def feed_forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor, shift: Vectors, scale: Vectors) -> Tensor:
         return self.ffn(modulate(self.norm2(x), shift, scale))
 
 
@@ -138,10 +139,9 @@ class WanHead(nn.Module):
         self.head = operations.Linear(dim, pf * ph * pw * config.out_dim, **factory)
         self.modulation = initial_modulation(2, dim, factory)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """``x [B, F * n, D]``; ``time [B, F, D]`` -> ``[B, F * n, voxels of a patch * out_dim]``."""
-        modulation = rearrange(self.modulation.to(time), "1 two d -> 1 1 two d") + rearrange(time, "b f d -> b f 1 d")
-        shift, scale = modulation.unbind(2)
+    def forward(self, x: Tensor, time: Tensor | Vectors) -> Tensor:
+        """``x [B, F * n, D]``; ``time [B, F, 1, D]`` -> ``[B, F * n, voxels of a patch * out_dim]``."""
+        shift, scale = offset_vectors(self.modulation, time)
         return self.head(modulate(self.norm(x), shift, scale))
 
 
@@ -187,19 +187,18 @@ class WanModel(nn.Module):
         attend: Attention = attention,
         blocks: Iterable[Block] | None = None,
         rope_axes: Axes = PLAIN,
-        frame_indices: tuple[int, ...] | None = None,
     ) -> Tensor:
         """Predict the velocity (noise minus clean latents).
 
         Args:
             latents: ``[B, C, F, H, W]``; H and W divisible by the patch size.
-            timestep: ``[B]``, or ``[B, F]`` with one value for each latent frame, in 0..1000 (1000 sigma). Equal
-                entries give the bits of the scalar.
+            timestep: in 0..1000 (1000 sigma): ``[B]``; ``[B, F]`` with one value for each latent frame; or ``[B, F, h,
+                w]`` with one for each token (patch). Equal entries give the bits of the shorter form. Within frames, at
+                most :data:`~pusa_core.model.modulation.LEVELS` values are told apart.
             context: text embedding ``[B, L, text_dim]``; its zero padding is attended to, as in the released network.
             attend: attention kernel.
             blocks: called in place of the model's own, each like :meth:`WanBlock.forward`; for hooks and patches.
             rope_axes: scale and shift of the positions of frames, rows and columns.
-            frame_indices: latent frame numbers of the frames in ``latents``; by default 0, 1, 2, ...
 
         Returns:
             Velocity like ``latents``.
@@ -211,20 +210,34 @@ class WanModel(nn.Module):
         x = self.embed(latents)  # [B, D, F, h, w]
         grid = (x.shape[2], x.shape[3], x.shape[4])
         x = rearrange(x, "b d f h w -> b (f h w) d").contiguous()
-        time = self.time_embedding(sinusoidal_embedding(timestep, self.config.freq_dim).to(x.dtype))  # [B, F, D]
-        block_time = rearrange(self.time_projection(time), "b f (six d) -> b f six d", six=6)
+        embed_time = self.embed_time if timestep.ndim == 2 else self.embed_time_of_tokens
+        block_time, head_time = embed_time(timestep, x.dtype)
         context = self.text_embedding(context)
-        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes, frame_indices)
+        rope = rope_table(self.config.head_dim, grid, x.device, rope_axes)
         for block in self.blocks if blocks is None else blocks:
             x = block(x, block_time, context, rope, attend)
-        return self._unpatchify(self.head(x, time), grid)
+        return self._unpatchify(self.head(x, head_time), grid)
 
     def embed(self, latents: Tensor) -> Tensor:
         """Tokens ``[B, D, F, h, w]`` of latents, in the dtype of the latents; a host may keep this layer in another."""
         return self.patch_embedding(latents)
 
+    def embed_time(self, timestep: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What timesteps ``[B, F]`` give the blocks, ``[B, F, 6, D]``, and the head, ``[B, F, 1, D]``."""
+        time = self.time_embedding(sinusoidal_embedding(timestep, self.config.freq_dim).to(dtype))
+        return self.time_projection(time).unflatten(2, (6, -1)), time.unsqueeze(2)
+
+    def embed_time_of_tokens(self, timestep: Tensor, dtype: torch.dtype) -> list[Vectors]:
+        """As :meth:`embed_time`, for ``[B, F, h, w]``.
+
+        The frames' first tokens are embedded by themselves: where a frame's timesteps are equal, it takes their bits.
+        """
+        first, others, index = distinct_levels(timestep)
+        tables = zip(self.embed_time(first, dtype), self.embed_time(others, dtype), strict=True)
+        return [Vectors(torch.cat(pair, dim=1), index) for pair in tables]
+
     def _check(self, latents: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
-        """Validate shapes; return the timestep as ``[B, token frames]``."""
+        """Validate shapes; return the timestep as ``[B, F]`` or ``[B, F, h, w]``, of tokens."""
         if latents.ndim != 5 or latents.shape[1] != self.config.in_dim:
             raise ValueError(
                 f"latents have shape {tuple(latents.shape)}; this model takes [B, {self.config.in_dim}, F, H, W]"
@@ -238,10 +251,11 @@ class WanModel(nn.Module):
             )
         if timestep.ndim == 1:
             timestep = timestep.unsqueeze(1).expand(-1, frames // pf)
-        if timestep.shape != (batch, frames // pf):
+        grid = (batch, frames // pf, height // ph, width // pw)
+        if timestep.shape not in (grid[:2], grid):
             raise ValueError(
-                f"timestep has shape {tuple(timestep.shape)}; "
-                f"give [{batch}] or one value for each latent frame, [{batch}, {frames // pf}]"
+                f"timestep has shape {tuple(timestep.shape)}; give [{batch}], one value for each latent frame, "
+                f"{list(grid[:2])}, or one for each patch of {ph} x {pw} latents, {list(grid)}"
             )
         if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != self.config.text_dim:
             raise ValueError(

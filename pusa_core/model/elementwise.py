@@ -1,12 +1,9 @@
-"""Elementwise operations of the DiT. They are memory-bound, so without autograd they work in place.
-
-The modulation vector of a latent frame is broadcast over the frame's tokens as a view, never materialised per token.
-"""
+"""Elementwise operations of the DiT. They are memory-bound, so without autograd they work in place."""
 
 import torch
 from torch import Tensor, nn
 
-from .axes import rearrange
+from .modulation import ALL, Vectors
 
 
 def may_overwrite() -> bool:
@@ -14,34 +11,45 @@ def may_overwrite() -> bool:
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def _out(target: Tensor, other: Tensor) -> Tensor | None:
-    return target if may_overwrite() and target.dtype == other.dtype else None
+def _out(target: Tensor, dtype: torch.dtype) -> Tensor | None:
+    return target if may_overwrite() and target.dtype == dtype else None
 
 
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """``x (1 + scale) + shift`` for ``x [B, F * n, D]`` with one ``shift, scale [B, F, D]`` per frame.
+def modulate(x: Tensor, shift: Vectors, scale: Vectors) -> Tensor:
+    """``x (1 + scale) + shift`` for ``x [B, F * n, D]``.
 
     Without autograd ``x`` is overwritten.
     """
-    by_frame = rearrange(x, "b (f n) d -> b f n d", f=shift.shape[1])
-    shift, scale = (rearrange(vector, "b f d -> b f 1 d") for vector in (shift, scale))
-    modulated = torch.addcmul(shift, by_frame, 1 + scale, out=_out(by_frame, shift))
-    return rearrange(modulated, "b f n d -> b (f n) d")
+    by_frame = x.unflatten(1, (shift.frames, -1))
+    factor = Vectors(1 + scale.table, scale.index)
+    return _addcmul(shift, by_frame, factor, out=_out(by_frame, shift.table.dtype))
 
 
-def gated_residual(x: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """``x + update * gate`` for ``x, update [B, F * n, D]`` with one ``gate [B, F, D]`` per frame.
+def gated_residual(x: Tensor, update: Tensor, gate: Vectors) -> Tensor:
+    """``x + update * gate`` for ``x, update [B, F * n, D]``.
 
     Without autograd ``update`` is overwritten.
     """
-    x, update = (rearrange(tokens, "b (f n) d -> b f n d", f=gate.shape[1]) for tokens in (x, update))
-    gated = torch.addcmul(x, update, rearrange(gate, "b f d -> b f 1 d"), out=_out(update, x))
-    return rearrange(gated, "b f n d -> b (f n) d")
+    x, update = (tokens.unflatten(1, (gate.frames, -1)) for tokens in (x, update))
+    return _addcmul(x, update, gate, out=_out(update, x.dtype))
+
+
+def _addcmul(base: Tensor | Vectors, one: Tensor, other: Vectors, out: Tensor | None) -> Tensor:
+    """``base + one * other`` for tokens ``[B, F, n, D]``, as ``[B, F * n, D]``; into ``out``, piece by piece."""
+
+    def operands(part: slice) -> list[Tensor]:
+        return [each[:, part] if isinstance(each, Tensor) else each.broadcast(part) for each in (base, one, other)]
+
+    if out is None:
+        return torch.addcmul(*operands(ALL)).flatten(1, 2)
+    for part in other.pieces():
+        torch.addcmul(*operands(part), out=out[:, part])
+    return out.flatten(1, 2)
 
 
 def residual(x: Tensor, update: Tensor) -> Tensor:
     """``x + update``. Without autograd ``update`` is overwritten."""
-    return torch.add(x, update, out=_out(update, x))
+    return torch.add(x, update, out=_out(update, x.dtype))
 
 
 class FeedForward(nn.Sequential):

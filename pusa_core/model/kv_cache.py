@@ -2,8 +2,8 @@
 
 A frame at noise level 0 has the same latents and the same timestep at every step. Its keys and values still depend on
 the other frames through attention, but change little, so they may be reused for some steps. In those steps only the
-other frames go through the network, and they attend to all. ``benchmarks/demo_model/REFRESH.md`` has the speed-up and
-the error.
+other frames go through the blocks, and they attend to all. Where levels vary within a frame, the same holds for tokens.
+``benchmarks/demo_model/REFRESH.md`` has the speed-up and the error.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .attention import Attention, Block, hook_self_attention
-from .axes import rearrange
+from .modulation import Vectors
 
 
 def check_refresh(every: int) -> None:
@@ -27,6 +27,7 @@ def check_refresh(every: int) -> None:
 class FrozenFrames:
     """Which latent frames stay at noise level 0 in a sampling run, which do not, and when the cache is filled anew.
 
+    ``frozen``, ``active``: latent frames, or, where levels vary within a frame, tokens, numbered as the network does.
     ``refresh``: the number of steps for which cached keys and values are used; 0: to the end of the run.
     """
 
@@ -35,13 +36,15 @@ class FrozenFrames:
     refresh: int
 
     @classmethod
-    def of_table(cls, table: Tensor, refresh: int) -> "FrozenFrames | None":
-        """For a sigma table ``[steps + 1, F]``; None where a cache would save nothing.
+    def of_table(cls, table: Tensor, refresh: int, *, whole_frames: bool = False) -> "FrozenFrames | None":
+        """For a sigma table ``[steps + 1, F]`` or ``[steps + 1, F, h, w]``; None where a cache would save nothing.
 
-        Raises ``ValueError`` for a negative ``refresh``.
+        ``whole_frames``: keep no parts of frames, as where every process has a band of every frame. Raises
+        ``ValueError`` for a negative ``refresh``.
         """
         check_refresh(refresh)
-        still = (table == 0).all(dim=0).tolist()
+        at_zero = (table == 0).all(dim=0)
+        still = (at_zero.view(len(at_zero), -1).all(dim=1) if whole_frames else at_zero.flatten()).tolist()
         frozen = tuple(frame for frame, is_still in enumerate(still) if is_still)
         active = tuple(frame for frame, is_still in enumerate(still) if not is_still)
         return cls(frozen, active, refresh) if refresh != 1 and frozen and active else None
@@ -56,7 +59,6 @@ class KVCache:
     def __init__(self, frames: FrozenFrames) -> None:
         self.frames = frames
         self._calls = 0
-        self._filling = True
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}  # keys and values [B, N, heads, d] by block
         self._indices: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
 
@@ -68,39 +70,58 @@ class KVCache:
         timestep: Tensor,
         context: Tensor,
     ) -> Tensor:
-        """What the network predicts for ``latents [B, C, F, H, W]`` at ``timestep [B, F]``.
+        """What the network predicts for ``latents [B, C, F, H, W]`` at ``timestep [B, F]`` or ``[B, F, h, w]``.
 
-        ``network(latents, timestep, context, blocks=..., frame_indices=...)`` is called like
-        :meth:`pusa_core.model.dit.WanModel.forward`. In steps that use the cache it gets the active frames alone; the
-        velocity of frozen frames is then 0.
+        ``network(latents, timestep, context, blocks=...)`` is called like
+        :meth:`pusa_core.model.dit.WanModel.forward`. In steps that use the cache, frozen frames pass the blocks
+        unchanged, and their velocity is meaningless: nothing moves at noise level 0.
         """
         refresh = self.frames.refresh
-        self._filling = self._calls % refresh == 0 if refresh else self._calls == 0
+        filling = self._calls % refresh == 0 if refresh else self._calls == 0
         self._calls += 1
-        hooked = [hook_self_attention(block, partial(self._attend, layer)) for layer, block in enumerate(blocks)]
-        if self._filling:
+        if filling:
             self._layers = {}  # freed before the new ones are allocated
-            return network(latents, timestep, context, blocks=hooked)
-        active = self._index(self.frames.active, latents.device)
-        chosen = latents.index_select(2, active), timestep.index_select(1, active)
-        velocity = network(*chosen, context, blocks=hooked, frame_indices=self.frames.active)
-        whole = velocity.new_zeros(*velocity.shape[:2], *latents.shape[2:])
-        return whole.index_copy_(2, active, velocity)
+        frozen, active = (self._index(each, latents.device) for each in (self.frames.frozen, self.frames.active))
+        hooked = [
+            hook_self_attention(block, partial(self._fill, layer, frozen))
+            if filling
+            else partial(self._reuse, hook_self_attention(block, partial(self._attend, layer)), active)
+            for layer, block in enumerate(blocks)
+        ]
+        return network(latents, timestep, context, blocks=hooked)
+
+    def _fill(self, layer: int, frozen: Tensor, attend: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of all tokens; the keys and values of frozen ones are kept."""
+        tokens = self._tokens(frozen, k.shape[1])
+        self._layers[layer] = k.index_select(1, tokens), v.index_select(1, tokens)
+        return attend(q, k, v)
 
     def _attend(self, layer: int, attend: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attend(q, *self.update(layer, k, v))
+        """Attention of the active tokens to all."""
+        keys, values = self._layers[layer]
+        return attend(q, torch.cat((keys, k), dim=1), torch.cat((values, v), dim=1))
 
-    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values ``[B, N, heads, d]`` to attend to: these, with the cached ones where frames were left out."""
-        if not self._filling:
-            keys, values = self._layers[layer]
-            return torch.cat((keys, k), dim=1), torch.cat((values, v), dim=1)
-        frames = len(self.frames.frozen) + len(self.frames.active)
-        frozen = self._index(self.frames.frozen, k.device)
-        by_frame = (rearrange(x, "b (f n) heads d -> b f n heads d", f=frames) for x in (k, v))
-        keys, values = (rearrange(x.index_select(1, frozen), "b f n heads d -> b (f n) heads d") for x in by_frame)
-        self._layers[layer] = keys, values
-        return k, v
+    def _reuse(
+        self,
+        block: Block,
+        active: Tensor,
+        x: Tensor,
+        time: Tensor | Vectors,
+        context: Tensor,
+        rope: Tensor,
+        attend: Attention,
+        self_attend: Attention | None = None,
+    ) -> Tensor:
+        """``block`` with the active tokens alone; called like :meth:`pusa_core.model.dit.WanBlock.forward`."""
+        tokens = self._tokens(active, x.shape[1])
+        own = time.index_select(1, active) if isinstance(time, Tensor) else time.of_tokens(tokens)
+        updated = block(x.index_select(1, tokens), own, context, rope.index_select(0, tokens), attend, self_attend)
+        return x.index_copy(1, tokens, updated)
+
+    def _tokens(self, frames: Tensor, count: int) -> Tensor:
+        """The tokens, of ``count`` in all, that ``frames`` (or tokens) consist of."""
+        each = count // (len(self.frames.frozen) + len(self.frames.active))
+        return (frames[:, None] * each + torch.arange(each, device=frames.device)).flatten()
 
     def _index(self, frames: tuple[int, ...], device: torch.device) -> Tensor:
         """``frames`` as an index on ``device``, copied there once: every copy makes the host wait for the device."""

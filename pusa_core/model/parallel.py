@@ -88,7 +88,6 @@ class SequenceParallel(nn.Module):
         attend: Attention = attention,
         blocks: Iterable[Block] | None = None,
         rope_axes: Axes = PLAIN,
-        frame_indices: tuple[int, ...] | None = None,
     ) -> Tensor:
         """As :meth:`WanModel.forward`."""
         patch = self.model.config.patch_size
@@ -102,12 +101,11 @@ class SequenceParallel(nn.Module):
         exchange = partial(self._attend, bands)
         velocity = self.model(
             latents.narrow(axis + 2, start, length).contiguous(),
-            timestep,
+            timestep if timestep.ndim < 4 else timestep.narrow(axis + 1, first, bands[self.rank]),
             context,
             attend=attend,
             blocks=[hook_self_attention(block, exchange) for block in (self.blocks if blocks is None else blocks)],
             rope_axes=(axes[0], axes[1], axes[2]),
-            frame_indices=frame_indices,
         )
         whole = velocity.new_zeros(*velocity.shape[:2], *latents.shape[2:])
         whole.narrow(axis + 2, start, length).copy_(velocity)

@@ -15,13 +15,7 @@ PLAIN: Axes = ((1.0, 0.0), (1.0, 0.0), (1.0, 0.0))
 HAS_COMPLEX = ("cpu", "cuda")  # devices on which every PyTorch multiplies complex numbers
 
 
-def rope_table(
-    head_dim: int,
-    grid: tuple[int, int, int],
-    device: torch.device,
-    axes: Axes = PLAIN,
-    frame_indices: tuple[int, ...] | None = None,
-) -> Tensor:
+def rope_table(head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes = PLAIN) -> Tensor:
     """Cosines and sines ``[N, 1, head_dim // 2, 2]`` (fp32) for the tokens of a grid (frames, rows, columns).
 
     The rotated pairs of a head are split over the axes as in the released Wan models: a third of ``head_dim`` for rows,
@@ -29,23 +23,18 @@ def rope_table(
 
     Args:
         axes: scale and shift of the positions on each axis.
-        frame_indices: latent frame numbers of the grid's frames; by default 0, 1, 2, ...
 
     Raises:
         ValueError: an axis is longer than the table.
     """
-    if max(*grid, *(frame_indices or (0,))) >= POSITIONS:
+    if max(grid) >= POSITIONS:
         raise ValueError(f"a video of {grid} tokens is too large: at most {POSITIONS - 1} frames, rows and columns")
     # a compiler cannot trace the cache; it traces the expansion of a constant table instead
-    return (_expand if torch.compiler.is_compiling() else _cached)(head_dim, grid, device, axes, frame_indices)
+    return (_expand if torch.compiler.is_compiling() else _cached)(head_dim, grid, device, axes)
 
 
-def _expand(
-    head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes, frame_indices: tuple[int, ...] | None
-) -> Tensor:
-    per_axis = list(constant_positions(head_dim, device, axes).split(_pairs(head_dim), dim=1))
-    if frame_indices is not None:
-        per_axis[0] = per_axis[0][torch.tensor(frame_indices, device=device)]
+def _expand(head_dim: int, grid: tuple[int, int, int], device: torch.device, axes: Axes) -> Tensor:
+    per_axis = constant_positions(head_dim, device, axes).split(_pairs(head_dim), dim=1)
     parts = []
     for axis, length in enumerate(grid):
         shape = [1, 1, 1, -1, 2]

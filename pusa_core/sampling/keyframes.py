@@ -132,7 +132,10 @@ def latent_position(pixel_frame: int, clip_frames: int, frames: int) -> int:
 
 @dataclass(frozen=True)
 class Given:
-    """Conditioning of a video: ``latents [B, C, F, H, W]`` and ``noise_levels [F]``, 1 where no frame is given."""
+    """Conditioning of a video: ``latents [B, C, F, H, W]`` and ``noise_levels``, 1 where nothing is given.
+
+    Noise levels are ``[F]`` or, from :meth:`masked`, ``[F, h, w]`` of tokens.
+    """
 
     latents: Tensor
     noise_levels: Tensor
@@ -167,6 +170,14 @@ class Given:
         latents[:, :, start : start + length] = keyframe
         levels[start : start + length] = noise_level
         return Given(latents, levels)
+
+    def masked(self, mask: Tensor) -> "Given":
+        """A copy of which parts are made anew. ``mask [F, h, w]``: 0 keeps a frame's own level, 1 is level 1.
+
+        Called when all keyframes are placed.
+        """
+        own = self.noise_levels[:, None, None]
+        return Given(self.latents, own + (1 - own) * mask.to(own))
 
 
 def first_latent(position: int, length: int, frames: int) -> int:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ..media.vae import LATENT_CHANNELS, STRIDE, Vae
 from ..media.video import read_frames
 from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
+from ..model.modulation import limit_levels
+from ..model.parallel import SequenceParallel
 from .keyframes import Given, check_level, check_size, clip_start, latent_length, lead_in
 from .sampler import NotFiniteError, StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
 from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
@@ -172,7 +174,7 @@ def generate_latents(
     device = weight.device if device is None else device
     noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
     sigmas = flow_sigmas(settings.steps, settings.shift)
-    table = sigma_table(sigmas, given.noise_levels)
+    table = sigma_table(sigmas, limit_levels(given.noise_levels))
     latents = start_latents(noise, given.latents, table[0]).to(device)
     # moved once: a copy at every step would make the host wait for the GPU at every step
     context = context.to(device, weight.dtype)
@@ -182,7 +184,8 @@ def generate_latents(
         if expert is None or first == last:
             continue
         rows = table[first : last + 1]
-        frozen = FrozenFrames.of_table(rows, settings.given_frames_refresh)
+        sharded = isinstance(expert, SequenceParallel)
+        frozen = FrozenFrames.of_table(rows, settings.given_frames_refresh, whole_frames=sharded)
         positive = _velocity(expert, context, frozen)
         unconditional = None if negative is None else _velocity(expert, negative, frozen)
         report = None if callback is None else _offset(callback, first)

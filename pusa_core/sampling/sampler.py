@@ -1,16 +1,16 @@
-"""The per-frame Euler sampler: every latent frame is integrated along its own column of a sigma table."""
+"""The per-frame Euler sampler: every latent frame, or token, is integrated along its own column of a sigma table."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
-from .schedule import TIMESTEPS
+from .schedule import PATCH, TIMESTEPS
 
 VelocityFn = Callable[[Tensor, Tensor], Tensor]
-"""``velocity_fn(latents [B, C, F, H, W], timesteps [F]) -> velocity`` like ``latents``."""
+"""``velocity_fn(latents [B, C, F, H, W], timesteps) -> velocity`` like ``latents``; timesteps ``[F]`` or
+``[F, h, w]``, of tokens."""
 
 StepCallback = Callable[[int, Tensor, Tensor], None]
 """``callback(step, denoised, latents)`` after each step; ``denoised`` is the current estimate of the clean latents."""
@@ -42,16 +42,23 @@ def check_steps(extremes: Sequence[tuple[Tensor, Tensor]], model: str = "the mod
 
 
 def per_frame(values: Tensor, like: Tensor) -> Tensor:
-    """``[F]`` -> ``[1, 1, F, 1, 1]`` on the device and in the dtype of ``like``."""
-    return rearrange(values.to(like), "f -> 1 1 f 1 1")
+    """``[F]`` as ``[1, 1, F, 1, 1]``, or ``[F, h, w]``, of tokens, as ``[1, 1, F, H, W]``.
+
+    On the device, in the dtype and of the size of ``like [B, C, F, H, W]``.
+    """
+    values = values.to(like)
+    if values.ndim == 1:
+        return values.view(1, 1, -1, 1, 1)
+    height, width = like.shape[-2:]
+    return values.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)[None, None, :, :height, :width]
 
 
 def start_latents(noise: Tensor, given: Tensor, sigmas: Tensor) -> Tensor:
     """The latents that sampling starts from: ``(1 - sigma_f) given + sigma_f noise``.
 
     Args:
-        noise, given: ``[B, C, F, H, W]``; ``given`` is read only in frames whose sigma is below 1.
-        sigmas: ``[F]``, the first row of a sigma table. A frame with sigma 0 keeps the bits of ``given``.
+        noise, given: ``[B, C, F, H, W]``; ``given`` is read only where sigma is below 1.
+        sigmas: ``[F]`` or ``[F, h, w]``, the first row of a sigma table. What has sigma 0 keeps the bits of ``given``.
     """
     sigma = per_frame(sigmas, noise)
     mixed = (1 - sigma) * given + sigma * noise
@@ -71,8 +78,8 @@ def euler_sample(
     Args:
         velocity_fn: the network, including guidance.
         latents: ``[B, C, F, H, W]`` at the sigmas of the first row (:func:`start_latents`).
-        table: sigmas ``[steps + 1, F]``. Rows need not be proportional to each other. A frame whose sigma does not
-            change in a step keeps its bits in that step.
+        table: sigmas ``[steps + 1, F]``, or ``[steps + 1, F, h, w]`` with one for each token (2 x 2 latents). Rows need
+            not be proportional to each other. Where sigma does not change in a step, latents keep their bits.
         truncate_timesteps: truncate timesteps to integers and freeze frames whose integer timestep is 0, as the public
             Pusa scripts do. For parity only.
         callback: called after each step.
@@ -85,10 +92,12 @@ def euler_sample(
 
     Source: Pusa, arXiv 2507.16116, eq. 6 and algorithm 1; reference ``FlowMatchSchedulerPusaV2V.step``.
     """
-    if table.ndim != 2 or table.shape[1] != latents.shape[2]:
+    frames, *size = latents.shape[2:]
+    grid = (frames, *(-(-side // PATCH) for side in size))
+    if table.shape[1:] not in ((frames,), grid):
         raise ValueError(
-            f"sigma table has shape {tuple(table.shape)}; latents of {latents.shape[2]} frames need "
-            f"[steps + 1, {latents.shape[2]}]"
+            f"sigma table has shape {tuple(table.shape)}; latents of {frames} x {size[0]} x {size[1]} need "
+            f"[steps + 1, {frames}], or [steps + 1, {', '.join(map(str, grid))}] for a level per token"
         )
     table = table.to(latents.device)
     timesteps, deltas = TIMESTEPS * table[:-1], table.diff(dim=0)
@@ -111,11 +120,11 @@ def euler_sample(
 
 
 def conditioned_velocity(model: Callable[..., Tensor], context: Tensor) -> VelocityFn:
-    """``model(latents, timestep [B, F], context [B, L, text_dim])`` with the prompt embedding ``[1, L, text_dim]``."""
+    """``model(latents, timestep [B, ...], context [B, L, text_dim])`` at one prompt ``[1, L, text_dim]``."""
 
     def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
         batch = len(latents)
-        return model(latents, timesteps.expand(batch, -1), context.expand(batch, -1, -1))
+        return model(latents, timesteps.expand(batch, *timesteps.shape), context.expand(batch, -1, -1))
 
     return velocity
 
@@ -140,7 +149,7 @@ def guided_velocity(model: Callable[..., Tensor], context: Tensor, negative: Ten
     """The velocity of ``model`` under classifier-free guidance (:func:`guide`).
 
     Args:
-        model: ``model(latents, timestep [B, F], context)``, such as a ``WanModel``.
+        model: ``model(latents, timestep [B, ...], context)``, such as a ``WanModel``.
         context, negative: text embeddings ``[1, L, text_dim]`` of the prompt and the negative prompt; ``negative`` may
             be None when ``cfg`` is 1.
         cfg: guidance scale.

@@ -1,4 +1,4 @@
-"""The noise schedule, and noise levels per latent frame.
+"""The noise schedule, and noise levels per latent frame or token.
 
 Frame ``f`` is at ``sigma_f = m_f * sigma``. Its noise level ``m_f`` is 1 for a frame to generate, 0 for a given frame
 that is kept exactly, and in between for a given frame that is noised to that level and denoised with the rest.
@@ -15,6 +15,7 @@ from torch import Tensor
 from .keyframes import latent_frame_of, pixel_length
 
 TIMESTEPS = 1000.0  # the network's timestep is 1000 sigma
+PATCH = 2  # rows and columns of latents in a token
 
 _ENTRY = re.compile(r"(p?)(-?\d+)(?:-(-?\d+))?\s*:\s*(.+)", re.IGNORECASE)
 _EXAMPLE = 'write for example "0:0.3, -1:0.7, 3-5:0.2"'
@@ -195,8 +196,8 @@ def _level(text: str, quoted: str) -> float:
 
 
 def sigma_table(sigmas: Tensor, noise_levels: Tensor) -> Tensor:
-    """``sigma_s * m_f`` as ``[steps + 1, frames]``, from ``sigmas [steps + 1]`` and ``noise_levels [frames]``."""
-    return sigmas[:, None] * noise_levels.to(sigmas)[None, :]
+    """``sigma_s * m`` as ``[steps + 1, ...]``; ``sigmas [steps + 1]``, ``noise_levels [F]`` or ``[F, h, w]``."""
+    return torch.einsum("s,...->s...", sigmas, noise_levels.to(sigmas))
 
 
 def switch_step(sigmas: Tensor, boundary: float) -> int:

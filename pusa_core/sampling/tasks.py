@@ -1,6 +1,7 @@
 """The tasks: where images and clips are placed in a video of 81 frames, and their noise levels."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -23,10 +24,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """The slots of a task and its noise levels (:func:`pusa_core.parse_noise_levels`); 0 where none is named."""
+    """The slots of a task and its noise levels (:func:`pusa_core.parse_noise_levels`); 0 where none is named.
+
+    ``part``: which part of the frames is made anew: ``"mask"``, white in a picture; ``"margin"``, what a smaller clip
+    leaves of a larger frame; without it, none.
+    """
 
     places: tuple[Place, ...] = ()
     noise_levels: str = ""
+    part: Literal["", "mask", "margin"] = ""
 
 
 FIRST, MIDDLE, LAST = Place("First frame", 0), Place("Middle frame", 10), Place("Last frame", -1)
@@ -41,6 +47,8 @@ TASKS = {
     "extension_41": Task((Place("Frames to continue", 0, 41, last=True),)),
     "video_to_video": Task((Place("The clip", 0, 81),), "0:0.3, 1-19:1, -1:0.3"),
     "three_keyframes": Task((FIRST, MIDDLE, LAST)),
+    "region": Task((Place("The clip", 0, 81),), part="mask"),
+    "outpaint": Task((Place("The clip", 0, 81),), part="margin"),
 }
 
 
@@ -71,7 +79,11 @@ def read_task(name: str, *files: str, size: tuple[int, int] | None = None) -> li
 
 def usage() -> str:
     """The tasks with the files that each takes, one per line."""
-    names = (" ".join([name, *(_placeholder(place) for place in task.places)]) for name, task in TASKS.items())
+    flags = {"": [], "mask": ["--mask PICTURE"], "margin": ["--size WIDTHxHEIGHT, or --inset"]}
+    names = (
+        " ".join([name, *(_placeholder(place) for place in task.places), *flags[task.part]])
+        for name, task in TASKS.items()
+    )
     return "\n".join(names)
 
 

@@ -56,6 +56,12 @@ class TrainOptions:
     p_async: float = option(
         "probability that every frame gets its own noise level", default=1.0, ge=0, le=1, node=NodeInput(21)
     )
+    p_region: float = option(
+        "probability that boxes within the frames, over some of the time, get noise levels of their own; for masks",
+        default=0.0,
+        ge=0,
+        le=1,
+    )
     shift: float = option(
         "shift of the noise levels: 5 as in the released weights, 1 as in the paper's text",
         default=5.0,

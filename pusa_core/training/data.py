@@ -9,8 +9,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
-from .objective import sample_sigmas
+from .objective import sample_sigmas, with_regions
 
 
 def generator(seed: int, *use: object) -> torch.Generator:
@@ -21,7 +22,7 @@ def generator(seed: int, *use: object) -> torch.Generator:
 
 @dataclass(frozen=True)
 class Batch:
-    """``latents, noise [B, 16, F, h, w]``; ``context [B, L, text_dim]``; ``sigmas [B, F]``."""
+    """``latents, noise [B, 16, F, H, W]``; ``context [B, L, text_dim]``; ``sigmas [B, F]`` or ``[B, F, h, w]``."""
 
     latents: Tensor
     context: Tensor
@@ -60,12 +61,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Distribution of noise levels and caption dropout."""
+    """Distribution of noise levels and caption dropout; options of the same names in :mod:`.config`."""
 
     seed: int
     p_async: float
     shift: float
     caption_dropout: float
+    p_region: float = 0.0
 
 
 class Batches:
@@ -98,7 +100,11 @@ class Batches:
         context = self.cache.read(self.no_caption if dropped else entry.context)
         noise = torch.randn(latents.shape, generator=random)
         sigmas = sample_sigmas(1, latents.shape[1], p_async=how.p_async, shift=how.shift, generator=random)
-        return latents, context, noise, sigmas[0]
+        if not how.p_region:
+            return latents, context, noise, sigmas[0]
+        size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
+        levels = with_regions(sigmas[0], size, p_region=how.p_region, shift=how.shift, generator=random)
+        return latents, context, noise, levels
 
 
 class ReadAhead:

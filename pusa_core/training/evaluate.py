@@ -20,7 +20,7 @@ from .cache import Cache, Entry
 from .config import Config
 from .data import generator
 from .launch import Launch
-from .objective import frame_errors
+from .objective import squared_errors
 
 SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SIGMA_NAMES = tuple(f"{sigma:g}" for sigma in SIGMAS)
@@ -54,7 +54,7 @@ def validation_loss(
             latents, context, noise = (tensor.to(launch.device) for tensor in (latents, context, noise))
             for place, sigma in enumerate(SIGMAS):
                 levels = torch.full((1, latents.shape[2]), sigma, device=launch.device)
-                error = frame_errors(model, latents, context, noise, levels).mean()
+                error = squared_errors(model, latents, context, noise, levels).mean()
                 total[place] += error * (index < len(entries))
     means = launch.mean(total) * launch.world / len(entries)
     return dict(zip(SIGMA_NAMES, means.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Frame-aware flow matching (FAFM): an independent noise level per latent frame.
+"""Frame-aware flow matching (FAFM): an independent noise level per latent frame, or per token.
 
 Source: Pusa, arXiv 2507.16116, eq. 4-5 and section "PTSS"; reference ``train_wan_pusa.py``.
 """
@@ -8,10 +8,13 @@ from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
-from einops import rearrange
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..sampling.schedule import TIMESTEPS
+from ..sampling.sampler import per_frame
+from ..sampling.schedule import PATCH, TIMESTEPS
+
+BOXES = 3
 
 Weighting = Literal["none", "bell", "reference"]
 
@@ -41,6 +44,33 @@ def sample_sigmas(
     return shift * u / (1 + (shift - 1) * u)
 
 
+def with_regions(
+    sigmas: Tensor,
+    size: tuple[int, int],
+    *,
+    p_region: float,
+    shift: float = 5.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The noise levels ``[F]`` of a sample for each of its tokens, ``[F, h, w]``; ``size``: h and w.
+
+    With probability ``p_region`` there are one to ``BOXES`` boxes of some frames, rows and columns, each at a level of
+    its own, of the distribution of :func:`sample_sigmas`; a later box covers an earlier one.
+    """
+    if not 0 <= p_region <= 1:
+        raise ValueError(f"p_region is {p_region}; it is a probability, 0 to 1")
+    levels = sigmas[:, None, None].repeat(1, *size)
+    u = torch.rand(2, generator=generator)
+    if u[0] >= p_region:
+        return levels
+    for _ in range(1 + int(u[1] * BOXES)):
+        # both ends of each axis are uniform, in either order
+        ends = (torch.rand(3, 2, generator=generator) * torch.tensor(levels.shape)[:, None]).long().sort(dim=1).values
+        frames, rows, columns = (slice(first, last + 1) for first, last in ends.tolist())
+        levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, generator=generator)
+    return levels
+
+
 @lru_cache(maxsize=1)
 def _bell_constants() -> tuple[float, float]:
     """Minimum and normalising factor of the bell over the reference's 1000 timesteps at shift 5."""
@@ -59,13 +89,16 @@ def loss_weight(sigmas: Tensor) -> Tensor:
     return (_bell(sigmas) - minimum) * scale
 
 
-def frame_errors(
+def squared_errors(
     model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
 ) -> Tensor:
-    """Mean squared error of the predicted velocity per frame, ``[B, F]`` fp32; arguments as in :func:`fafm_loss`."""
-    sigma = rearrange(sigmas, "b f -> b 1 f 1 1").to(latents)
+    """Mean squared error of the predicted velocity, fp32, like ``sigmas``; arguments as in :func:`fafm_loss`."""
+    sigma = torch.cat([per_frame(sample, latents) for sample in sigmas])
     velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
-    return (velocity.float() - (noise - latents).float()).square().mean(dim=(1, 3, 4))  # [B, F]
+    squared = (velocity.float() - (noise - latents).float()).square()  # [B, C, F, H, W]
+    if sigmas.ndim == 2:
+        return squared.mean(dim=(1, 3, 4))
+    return F.avg_pool3d(squared.mean(dim=1), (1, PATCH, PATCH))
 
 
 def fafm_loss(
@@ -77,29 +110,30 @@ def fafm_loss(
     *,
     weighting: Weighting = "none",
 ) -> Tensor:
-    """Flow-matching loss with one noise level per latent frame: a scalar.
+    """Flow-matching loss with one noise level per latent frame, or per token: a scalar.
 
-    The model predicts ``noise - latents`` from ``(1 - sigma_f) latents_f + sigma_f noise_f`` at timestep
-    ``1000 sigma_f``.
+    The model predicts ``noise - latents`` from ``(1 - sigma) latents + sigma noise`` at timestep ``1000 sigma``.
 
     Args:
-        model: ``model(latents, timestep [B, F], context) -> velocity``.
+        model: ``model(latents, timestep, context) -> velocity``; ``timestep`` like ``sigmas``.
         latents, noise: ``[B, C, F, H, W]``.
         context: text embedding ``[B, L, text_dim]``.
-        sigmas: ``[B, F]`` in 0..1, see :func:`sample_sigmas`.
-        weighting: ``"none"``: uniform (the paper); ``"bell"``: each frame's error times :func:`loss_weight` of its own
-            level; ``"reference"``: the sample's error times the mean weight of its frames (the public training script).
+        sigmas: ``[B, F]``, or ``[B, F, H / 2, W / 2]``, in 0..1, see :func:`sample_sigmas`.
+        weighting: ``"none"``: uniform (the paper); ``"bell"``: each error times :func:`loss_weight` of its own level;
+            ``"reference"``: the sample's error times the mean weight of its levels (the public training script).
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f'weighting is "{weighting}"; choose one of {", ".join(get_args(Weighting))}')
-    if sigmas.shape != (latents.shape[0], latents.shape[2]):
+    batch, _, frames, height, width = latents.shape
+    grid = (batch, frames, height // PATCH, width // PATCH)
+    if sigmas.shape not in (grid[:2], grid):
         raise ValueError(
-            f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need "
-            f"[{latents.shape[0]}, {latents.shape[2]}]"
+            f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need {list(grid[:2])}, "
+            f"or {list(grid)} for a level per token"
         )
-    error = frame_errors(model, latents, context, noise, sigmas)
+    error = squared_errors(model, latents, context, noise, sigmas)
     if weighting == "bell":
         error = error * loss_weight(sigmas)
     elif weighting == "reference":
-        error = error.mean(dim=1) * loss_weight(sigmas).mean(dim=1)
+        error = error.flatten(1).mean(dim=1) * loss_weight(sigmas).flatten(1).mean(dim=1)
     return error.mean()

@@ -87,6 +87,7 @@ class Setup:
             "objective": "fafm",
             "steps": step,
             "p_async": options.p_async,
+            "p_region": options.p_region,
             "shift": options.shift,
         }
         metadata = {name: str(value) for name, value in about.items()}
@@ -125,7 +126,7 @@ def build_setup(
     optimizer = build_optimizer(options, trainable(network).values())
     model, optimizer = launch.prepare(network, optimizer)
     network = unwrapped(model)
-    sampling = Sampling(options.seed, options.p_async, options.shift, config.data.caption_dropout)
+    sampling = Sampling(options.seed, options.p_async, options.shift, config.data.caption_dropout, options.p_region)
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
     return Setup(
         config,

@@ -137,17 +137,6 @@ def test_in_half_precision_the_angles_keep_full_precision(tiny_model):
             assert max_error(apply_rope(x.clone(), table).float(), exact) < 0.02
 
 
-def test_frames_can_be_at_other_positions(tiny_model):
-    """Frames 2 and 4 alone are what they are when only they are left of five."""
-    model, latents, context = tiny_model(), torch.randn(1, 16, 2, 4, 10), torch.randn(1, 4, 64)
-    arguments = latents, torch.tensor([500.0]), context
-    with torch.no_grad():
-        chosen = model(*arguments, frame_indices=(2, 4))
-        doubled = model(*arguments, rope_axes=((2.0, 2.0), (1.0, 0.0), (1.0, 0.0)))
-        assert max_error(chosen, doubled) < 1e-5
-        assert max_error(chosen, model(*arguments)) > 1e-3
-
-
 def test_positions_beyond_the_table_are_refused(tiny_model):
     with pytest.raises(ValueError, match="too large"):
         tiny_model()(torch.zeros(1, 16, 1, 2, 2100), torch.zeros(1), torch.zeros(1, 4, 64))

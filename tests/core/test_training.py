@@ -5,6 +5,7 @@ import torch
 
 from pusa_core import Lora, LoraLayer, fafm_loss, sample_sigmas
 from pusa_core.training import attach_lora, detach_lora, loss_weight
+from pusa_core.training.objective import with_regions
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,23 @@ def test_fresh_adapters_change_nothing_and_come_off_again(tiny_model, golden):
 def test_a_rank_above_the_layer_is_refused(tiny_model):
     with pytest.raises(ValueError, match="rank 97 does not fit"):
         attach_lora(tiny_model(), rank=97)
+
+
+def test_regions_are_boxes_anywhere_as_often_as_wanted():
+    generator, own = torch.Generator().manual_seed(0), torch.full((5,), 2.0)
+    drawn = [with_regions(own, (6, 8), p_region=0.4, shift=1.0, generator=generator) for _ in range(1500)]
+    changed = torch.stack([levels != 2.0 for levels in drawn])
+    assert changed.flatten(1).any(dim=1).float().mean().item() == pytest.approx(0.4, abs=0.04)
+    assert changed.float().mean(dim=0).min() > 0.02  # every token, in the corners of the clip too
+    first = [levels[levels != 2.0][0] for levels in drawn if (levels != 2.0).any()]
+    assert torch.stack(first).mean().item() == pytest.approx(0.5, abs=0.05)
+    for levels in drawn[:50]:
+        single = levels[levels != 2.0].unique()
+        if len(single) == 1:
+            box = (levels != 2.0).nonzero()
+            assert len(box) == (box.amax(dim=0) - box.amin(dim=0) + 1).prod()
+
+
+def test_a_probability_of_regions_is_one():
+    with pytest.raises(ValueError, match=r"p_region is 1.5; it is a probability, 0 to 1"):
+        with_regions(torch.zeros(3), (2, 2), p_region=1.5)

@@ -95,6 +95,7 @@ def test_what_follows_from_the_options(options):
         ("train.betas", "0.9", "train.betas is 0.9; it must be a list"),
         ("train.clip", "-1", "train.clip is -1; use at least 0"),
         ("train.p_async", "2", "train.p_async is 2; use 0 to 1"),
+        ("train.p_region", "2", "train.p_region is 2; use 0 to 1"),
         ("train.shift", "0", r"train.shift is 0; use 5 \(as released\)"),
         ("train.weighting", "belt", 'train.weighting is "belt"; choose one of none, bell, reference'),
         ("train.ema", "1", "train.ema is 1; use 0 to below 1"),

@@ -30,8 +30,9 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def batches(clips):
-    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0):
-        return Batches(*clips, "none", batch, Sampling(seed, p_async, shift, caption_dropout), rank, world)
+    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0, p_region=0.0):
+        sampling = Sampling(seed, p_async, shift, caption_dropout, p_region)
+        return Batches(*clips, "none", batch, sampling, rank, world)
 
     return build
 
@@ -133,6 +134,19 @@ def test_frames_have_their_own_noise_levels_or_share_one(batches):
     own, shared = batches(), batches(p_async=0.0)
     assert all(len(set(sigmas.tolist())) == 3 for i in range(5) for sigmas in own[i].sigmas)
     assert all(len(set(sigmas.tolist())) == 1 for i in range(5) for sigmas in shared[i].sigmas)
+
+
+def test_regions_have_levels_of_their_own_and_change_nothing_else(batches):
+    plain, regions, again = batches(), batches(p_region=1.0), batches(p_region=1.0)
+    for i in range(5):
+        assert same(regions[i], again[i])
+        assert all(torch.equal(*pair) for pair in zip(parts(regions[i])[:3], parts(plain[i])[:3], strict=True))
+        for levels, own in zip(regions[i].sigmas, plain[i].sigmas, strict=True):
+            assert levels.shape == (3, *(side // 2 for side in regions[i].latents.shape[-2:]))
+            own = own[:, None, None].expand_as(levels)
+            changed = levels[levels != own]
+            assert changed.numel() and len(changed.unique()) <= 3
+    assert torch.equal(batches(p_region=1e-9)[0].sigmas[..., 0, 0], plain[0].sigmas)
 
 
 def test_noise_is_new_for_every_sample(batches):

@@ -10,10 +10,17 @@ from pusa_core.sampling.sampler import VelocityFn, conditioned_velocity, guide
 
 
 def cached_velocity(
-    model: WanModel, context: Tensor, negative: Tensor, cfg: float, table: Tensor, refresh: int
+    model: WanModel,
+    context: Tensor,
+    negative: Tensor,
+    cfg: float,
+    table: Tensor,
+    refresh: int,
+    *,
+    whole_frames: bool = False,
 ) -> VelocityFn:
     """``guided_velocity(model, context, negative, cfg)`` with a cache for each of the two prompts."""
-    frames = FrozenFrames.of_table(table, refresh)
+    frames = FrozenFrames.of_table(table, refresh, whole_frames=whole_frames)
 
     def velocity(text: Tensor) -> VelocityFn:
         network = model if frames is None else partial(KVCache(frames).velocity, model, model.blocks)

@@ -25,9 +25,12 @@ def run(model):
             timestep = torch.tensor([[0.0, 300.0, 1000.0], [800.0, 20.0, 500.0]])
             results.append(model(latents, timestep, context))
             results.append(model(latents, timestep, context, rope_axes=((1.0, 0.0), (0.5, 2.0), (2.0, 1.0))))
-            table = sigma_table(flow_sigmas(4), torch.tensor([0.0, 1.0, 0.3]))
-            for refresh in (1, 2):
-                velocity = cached_velocity(model, context[:1], context[1:], 3.0, table, refresh)
+            tokens = torch.tensor([0.0, 1.0, 0.3])[:, None, None].expand(3, size[1] // 2, size[2] // 2).clone()
+            tokens[1:, 1:, 2:] = 0.0
+            results.append(model(latents, 1000 * tokens.expand(2, *tokens.shape), context))
+            for levels, refresh in ((tokens[:, 0, 0], 1), (tokens[:, 0, 0], 2), (tokens, 1), (tokens, 2)):
+                table = sigma_table(flow_sigmas(4), levels)
+                velocity = cached_velocity(model, context[:1], context[1:], 3.0, table, refresh, whole_frames=True)
                 results.append(euler_sample(velocity, latents, table))
     return results
 

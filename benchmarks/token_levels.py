@@ -1,0 +1,121 @@
+"""Time and memory of a level for every token against one for every frame: ``python -m benchmarks.token_levels``.
+
+Blocks of the 14B model with random weights. On a CPU the block has few tokens: attention grows faster than anything
+else, so that the ratio at more tokens is smaller. The elementwise operations are measured at 32,760 tokens everywhere.
+"""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.memory import reset_peak, resident
+from benchmarks.report import write_results
+from demo.training.machine import machine
+from pusa_core import WanConfig, WanModel
+from pusa_core.model.elementwise import gated_residual, modulate
+from pusa_core.model.modulation import LEVELS, offset_vectors
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+FULL, SMALL = (21, 60, 104), (7, 30, 52)  # latents: 832 x 480, 81 frames; and 416 x 240, 25 frames
+CONFIG = WanConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=1)
+Run = Callable[[Tensor], Tensor]
+
+
+def timesteps(size: tuple[int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """One per frame; the same for each token; and regions at ``LEVELS`` distinct levels."""
+    frames, height, width = size
+    per_frame = torch.linspace(1000, 300, frames)[None]
+    same = per_frame[..., None, None].expand(1, frames, height // 2, width // 2)
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(LEVELS, same.shape, generator=generator) * (1000 / (LEVELS - 1))
+    return per_frame, same, levels
+
+
+def block(model: WanModel, size: tuple[int, int, int], device: str, dtype: torch.dtype) -> Run:
+    """The model of one block, from latents to velocity."""
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(1, 16, *size, generator=generator).to(device, dtype)
+    context = torch.randn(1, 512, CONFIG.text_dim, generator=generator).to(device, dtype)
+    return lambda timestep: model(latents, timestep, context)
+
+
+def elementwise(model: WanModel, size: tuple[int, int, int], device: str, dtype: torch.dtype) -> Run:
+    """The modulation and gates of one block on tokens of the whole size."""
+    frames, height, width = size
+    modulation = next(each for name, each in model.named_parameters() if name == "blocks.0.modulation")
+    tokens = torch.randn(1, frames * height * width // 4, CONFIG.dim).to(device, dtype)
+
+    def run(timestep: Tensor) -> Tensor:
+        embed = model.embed_time if timestep.ndim == 2 else model.embed_time_of_tokens
+        shift1, scale1, gate1, shift2, scale2, gate2 = offset_vectors(modulation, embed(timestep, dtype)[0])
+        x = gated_residual(tokens, modulate(tokens.clone(), shift1, scale1), gate1)
+        return gated_residual(x, modulate(x.clone(), shift2, scale2), gate2)
+
+    return run
+
+
+def measure(run: Run, size: tuple[int, int, int], rounds: int, device: str) -> dict:
+    per_frame, same, levels = (each.to(device) for each in timesteps(size))
+    seconds: tuple[list[float], list[float]] = [], []
+    memory = [0, 0]
+    equal = torch.equal(run(per_frame), run(same))  # and a first call of both
+    for _ in range(rounds):
+        for place, timestep in enumerate((per_frame, levels)):
+            before = start(device)
+            began = time.perf_counter()
+            run(timestep)
+            peak = finish(device)
+            seconds[place].append(time.perf_counter() - began)
+            memory[place] = max(memory[place], peak - before)
+    return {"tokens": same.numel(), "seconds": seconds, "memory": memory, "same_bits": equal}
+
+
+def start(device: str) -> int:
+    """Memory in use, from which a peak is counted."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    reset_peak()
+    return resident("VmRSS")
+
+
+def finish(device: str) -> int:
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    return resident("VmHWM")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = WanModel(CONFIG, device=device, dtype=dtype).eval().requires_grad_(False)
+    cases = {
+        "elementwise": (elementwise, FULL),
+        "a block": (block, FULL if device == "cuda" else SMALL),
+    }
+    rows = {}
+    with torch.no_grad():
+        for name, (build, size) in cases.items():
+            rows[name] = measure(build(model, size, device, dtype), size, args.rounds, device)
+            log.info("%s: %s", name, rows[name])
+    found = {"machine": f"{machine()}, {dtype}".replace("torch.", ""), "levels": LEVELS, "rows": rows}
+    (HERE / f"token-levels-{device}.json").write_text(json.dumps(found, indent=1))
+    write_results(HERE)
+
+
+if __name__ == "__main__":
+    main()
