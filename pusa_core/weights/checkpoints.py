@@ -42,7 +42,8 @@ class Checkpoint:
     """A Wan text-to-video DiT as stored in its file, under original names.
 
     ``weights``: a tensor per parameter, possibly quantised. ``quantised``: the scales and format of quantised layers.
-    ``settings``: tensors that choose ComfyUI's attention layer by layer. ``unused``: names of all others. ``form``: naming scheme and dtype of the file, for a report.
+    ``settings``: tensors that choose ComfyUI's attention layer by layer. ``unused``: names of tensors that are neither.
+    ``form``: naming scheme and dtype of the file, for a report.
     """
 
     config: WanConfig
