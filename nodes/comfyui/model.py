@@ -89,7 +89,7 @@ def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             weights[f"{name}.weight"], kept[name] = as_e4m3(weights[f"{name}.weight"], layer)
         else:
             kept[name] = layer
-    return comfy_tensors(weights, kept, marker=not mixed)
+    return comfy_tensors(weights, kept, marker=not mixed) | checkpoint.settings
 
 
 def keep_full_precision(native: nn.Module, weights: dict[str, Tensor]) -> None:
