@@ -37,7 +37,7 @@ def load_gguf(model_name: str) -> ModelPatcher:
     except Exception as error:
         raise ValueError(f"ComfyUI-GGUF cannot load {model_name} ({error}); download or copy it again") from error
     check_model(model, model_name)
-    network = adopt(model.model.diffusion_model)
+    network: Any = adopt(model.model.diffusion_model)
     layers, width = len(network.blocks), network.patch_embedding.out_channels
     network.report = f"Wan text-to-video {layers} layers of width {width}; GGUF, loaded by ComfyUI-GGUF"
     model.model.diffusion_model = network
