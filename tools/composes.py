@@ -1,4 +1,4 @@
-"""What composes with Pusa Load: ``python -m tools.composes [--pack FOLDER ...] [--only NAME ...]``.
+"""What composes with Pusa Load: ``python -m tools.composes [--pack FOLDER ...] [--only NAME ...] [--compile]``.
 
 Starts a ComfyUI with this pack, and with the given other packs, and runs every node that takes a MODEL and gives one on
 the demo model: on the MODEL of Pusa Load, and on that of ComfyUI's own loader. Writes ``docs/composes.md``: the effect
@@ -205,7 +205,7 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], versions: dict[st
     for pack in dict.fromkeys(["", *(row.pack for row in rows)]):
         chosen = [row for row in rows if row.pack == pack]
         lines += ["", f"## {pack or 'ComfyUI'}", "", *table(chosen)]
-    lines += ["", "## Not run", "", "They need an input that the demo model does not give:", ""]
+    lines += ["", "## Not run", "", "They need something that the demo model does not give:", ""]
     lines += [f"- {kind}: {', '.join(sorted(names))}" for kind, names in sorted(skipped.items())]
     return "\n".join(lines) + "\n"
 
@@ -216,7 +216,7 @@ def link_packs(base: Path, folders: list[Path]) -> dict[str, str]:
     return {folder.name: folder.name for folder in folders}
 
 
-def compare(comfyui: Path, folders: list[Path], only: list[str]) -> tuple[str, list[Row]]:
+def compare(comfyui: Path, folders: list[Path], only: list[str], compiled: bool) -> tuple[str, list[Row]]:
     """The page, and its rows."""
     with tempfile.TemporaryDirectory() as folder:
         make_base(base := Path(folder) / "base")
@@ -230,6 +230,9 @@ def compare(comfyui: Path, folders: list[Path], only: list[str]) -> tuple[str, l
             skipped: dict[str, list[str]] = {}
             for name, info in nodes.items():
                 if name.startswith("Pusa") or (only and name not in only):
+                    continue
+                if "compile" in name.lower() and not compiled:
+                    skipped.setdefault("minutes of compilation (`--compile`)", []).append(name)
                     continue
                 inputs = inputs_of(name, info)
                 if isinstance(inputs, str):
@@ -245,12 +248,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.composes", description=__doc__)
     parser.add_argument("--pack", type=Path, nargs="*", default=[], help="folders of other packs")
     parser.add_argument("--only", nargs="*", default=[], help="nodes to run; the page is then printed, not written")
+    parser.add_argument("--compile", action="store_true", help="also run nodes that compile, which take minutes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     comfyui = find_comfyui()
     if comfyui is None:
         parser.error("no ComfyUI found; set COMFYUI_PATH")
-    page, rows = compare(comfyui, arguments.pack, arguments.only)
+    page, rows = compare(comfyui, arguments.pack, arguments.only, arguments.compile)
     if arguments.only:
         log.info("%s", page)
     else:
