@@ -19,7 +19,7 @@ load_pack()
 import comfy.ldm.wan.model as native  # noqa: E402
 from run_hooks import make_model, two_steps  # noqa: E402
 
-network = importlib.import_module("pack.nodes.comfyui.network")
+network: Any = importlib.import_module("pack.nodes.comfyui.network")
 
 
 class Container:
