@@ -112,7 +112,5 @@ def limit_levels(levels: Tensor) -> Tensor:
 def _report(count: int) -> None:
     if count > LEVELS:
         log.warning(
-            "the mask has %d noise levels; the network tells %d apart, so neighbours are merged",
-            count,
-            LEVELS,
+            "%d noise levels within frames; the network tells %d apart, so neighbours are merged", count, LEVELS
         )

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.modulation import limit_levels
 from ..sampling.sampler import per_frame
 from ..sampling.schedule import PATCH, TIMESTEPS
 
@@ -68,7 +69,7 @@ def with_regions(
         ends = (torch.rand(3, 2, generator=generator) * torch.tensor(levels.shape)[:, None]).long().sort(dim=1).values
         frames, rows, columns = (slice(first, last + 1) for first, last in ends.tolist())
         levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, generator=generator)
-    return levels
+    return limit_levels(levels)
 
 
 @lru_cache(maxsize=1)
