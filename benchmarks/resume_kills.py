@@ -74,6 +74,7 @@ def hard_flags(steps: int) -> list[str]:
         "--train.ema=0.9",
         "--train.warmup=5",
         "--train.schedule=cosine",
+        "--train.p_region=0.5",
         "--data.validation=1",
         "--output.validate_every=7",
         "--output.save_every=3",

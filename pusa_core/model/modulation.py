@@ -111,8 +111,4 @@ def limit_levels(levels: Tensor) -> Tensor:
 @cache  # the same at every step
 def _report(count: int) -> None:
     if count > LEVELS:
-        log.warning(
-            "the mask has %d noise levels; the network tells %d apart, so neighbours are merged",
-            count,
-            LEVELS,
-        )
+        log.warning("%d noise levels within frames; the network tells %d apart: neighbours are merged", count, LEVELS)

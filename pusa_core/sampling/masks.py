@@ -78,7 +78,8 @@ class Inset:
         wrong = [value for value in (width, height, x, y) if value % TOKEN]
         if wrong:
             raise ValueError(f"the clip's place {text} is not divisible by {TOKEN} ({wrong[0]}); use multiples of it")
-        if min(width, height) < TOKEN or x + width > frame[0] or y + height > frame[1] or inset.size == frame:
+        inside = min(x, y) >= 0 and x + width <= frame[0] and y + height <= frame[1]
+        if not inside or min(width, height) < TOKEN or inset.size == frame:
             raise ValueError(
                 f"a clip of {width} x {height} at {x}, {y} fills a frame of {frame[0]} x {frame[1]} or is not within "
                 f"it; give a larger --size or a smaller --inset"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..model.modulation import limit_levels
 from ..sampling.sampler import per_frame
 from ..sampling.schedule import PATCH, TIMESTEPS
 
@@ -64,11 +65,13 @@ def with_regions(
     if u[0] >= p_region:
         return levels
     for _ in range(1 + int(u[1] * BOXES)):
-        # both ends of each axis are uniform, in either order
-        ends = (torch.rand(3, 2, generator=generator) * torch.tensor(levels.shape)[:, None]).long().sort(dim=1).values
+        # the ends on each axis are drawn from twice its length, so that boxes often reach the edges, as masks do
+        length = torch.tensor(levels.shape)[:, None]
+        ends = (length * (2 * torch.rand(3, 2, generator=generator) - 0.5)).long().clamp(min=0).minimum(length - 1)
+        ends = ends.sort(dim=1).values
         frames, rows, columns = (slice(first, last + 1) for first, last in ends.tolist())
         levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, generator=generator)
-    return levels
+    return limit_levels(levels)
 
 
 @lru_cache(maxsize=1)

@@ -124,7 +124,7 @@ def test_more_levels_are_merged_and_that_is_said_once(caplog):
         limited = limit_levels(limit_levels(levels))
         assert torch.equal(limit_levels(levels), limited)
     assert [record.getMessage() for record in caplog.records] == [
-        f"the mask has 399 noise levels; the network tells {LEVELS} apart, so neighbours are merged"
+        f"399 noise levels within frames; the network tells {LEVELS} apart: neighbours are merged"
     ]
     assert len(limited.unique()) == LEVELS + 1
     assert (limited - levels).abs().max() < 0.5 / (LEVELS - 1) + 1e-3
