@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.workflows import API_WORKFLOWS
 from tools.comfy_client import ComfyClient
 from tools.comfyui import PACK, PACK_NAME, make_base, running_server
 from tools.workflows.listing import CORE, is_of_pack, list_pack
 from tools.workflows.node_types import STORED, WIDGETS
 
 STORED_NODES = json.loads(STORED.read_text(encoding="utf-8"))
-GRAPHS = sorted((PACK / "workflows" / "api").glob("*.json"))
 
 
 def test_nodes_are_as_published(comfy: ComfyClient) -> None:
@@ -25,7 +25,9 @@ def test_nodes_are_as_published(comfy: ComfyClient) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_this_comfyui_has_every_core_input_that_a_graph_sets(comfy: ComfyClient, name: str) -> None:
-    nodes = [node for path in GRAPHS for node in json.loads(path.read_text()).values() if node["class_type"] == name]
+    nodes = [
+        node for path in API_WORKFLOWS for node in json.loads(path.read_text()).values() if node["class_type"] == name
+    ]
     used = {key for node in nodes for key in node["inputs"]}
     node = comfy.get_json("/object_info")[name]
     assert used and used <= set(input_names(node["input"]))

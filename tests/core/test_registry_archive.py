@@ -72,7 +72,8 @@ def test_every_module_that_the_pack_imports_is_in_the_archive(installed: Path) -
         lost = (own_imports(name, path.read_text(encoding="utf-8")) & everything) - kept
         if lost:
             missing[str(name)] = sorted(lost)
-    assert {name.split(".")[0] for name in kept} == {"", *CODE}
+    assert {name.split(".")[0] for name in kept} == {"", *CODE, "tools"}
+    assert {name for name in kept if name.startswith("tools")} == {"tools.comfy_client"}
     assert not missing
 
 
