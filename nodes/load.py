@@ -11,8 +11,11 @@ from comfy_api.latest import io
 from ..pusa_core import load_lora
 from ..pusa_core.weights.demo_files import DIT
 from ..pusa_core.weights.load import LORA_STRENGTH
+from .comfyui.demo_preview import preview_in_demo_colours
 from .comfyui.inputs import check_number
 from .comfyui.model import add_lora, load_wan
+from .comfyui.notices import show
+from .comfyui.schema import schema
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +41,12 @@ def made_for_pusa(model_name: str) -> bool:
 class PusaLoad(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaLoad",
             display_name="Pusa Load",
             category="Pusa",
+            search_aliases=["load Pusa", "Pusa LoRA", "load diffusion model", "UNET loader", "Wan model", "checkpoint"],
+            advanced=["weight_dtype"],
             description="Loads a Wan text-to-video model with one noise level per latent frame, and a Pusa LoRA.",
             inputs=[
                 io.Combo.Input(
@@ -71,7 +76,12 @@ class PusaLoad(io.ComfyNode):
                     tooltip="Dtype of the weights in memory; fp8 halves it.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="To Pusa Sampler, or to any node that takes a MODEL, such as a LoRA."
+                ),
+                io.String.Output(display_name="report", tooltip="What was found in the files, also shown on the node."),
+            ],
         )
 
     @classmethod
@@ -83,6 +93,8 @@ class PusaLoad(io.ComfyNode):
         check_number(lora_strength, "lora_strength", -10, 10)
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         model = load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
+        if Path(model_name).name == DIT.name:
+            preview_in_demo_colours(model)
         report = f"{model_name}: {model.model.diffusion_model.report}"
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
@@ -92,4 +104,5 @@ class PusaLoad(io.ComfyNode):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
         log.info("%s", report)
+        show(report)
         return io.NodeOutput(model, report)
