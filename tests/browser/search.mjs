@@ -12,8 +12,8 @@ await page.waitForFunction(() => Object.keys(window.LiteGraph?.registered_node_t
 const find = (queries) => {
   const pinia = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia;
   const search = pinia._s.get("nodeDef").nodeSearchService;
-  return Object.fromEntries(queries.map((query) => [query, search.searchNode(query, [], { limit: 3 })]
-    .map(([query, found]) => [query, found.map((node) => [node.name, node.display_name])])));
+  const first = (query) => search.searchNode(query, [], { limit: 3 }).map((node) => [node.name, node.display_name]);
+  return Object.fromEntries(queries.map((query) => [query, first(query)]));
 };
 // blueprints arrive after the nodes
 await page.waitForTimeout(3000);

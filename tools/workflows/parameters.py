@@ -15,7 +15,6 @@ Place = list[str]
 NAMES = {
     "PusaLoad": {"model_name": "model", "lora_name": "lora", "lora_strength": "lora_strength"},
     "UNETLoader": {"unet_name": "model"},
-    "LoraLoaderModelOnly": {"lora_name": "turbo_lora", "strength_model": "turbo_strength"},
     "CLIPLoader": {"clip_name": "text_encoder"},
     "VAELoader": {"vae_name": "vae"},
     "PusaDemoImage": {"seed": "scene"},
@@ -40,6 +39,8 @@ NAMES = {
 }
 """The names of the inputs of a node type."""
 FILES = {"LoadImage": "image", "LoadVideo": "file"}
+LORA = {"lora_name": "lora", "strength_model": "lora_strength"}
+TURBO_LORA = {"lora_name": "turbo_lora", "strength_model": "turbo_strength"}
 PROMPTS = {"positive": "prompt", "negative": "negative_prompt"}
 
 
@@ -69,9 +70,15 @@ def _named(graph: Graph) -> Iterator[tuple[str, Place]]:
             yield _picture(graph, number)
             if "latent" not in inputs:
                 yield "length", _source(graph, [number, "length"])
-        for key, name in NAMES.get(kind, {}).items():
+        for key, name in _names(kind, inputs).items():
             if key in inputs and (key != "switch" or "model_low" in inputs):
                 yield name, _source(graph, [number, key])
+
+
+def _names(kind: str, inputs: dict[str, Any]) -> dict[str, str]:
+    if kind == "LoraLoaderModelOnly":  # the same node loads both kinds
+        return LORA if "pusa" in str(inputs["lora_name"]).lower() else TURBO_LORA
+    return NAMES.get(kind, {})
 
 
 def _source(graph: Graph, place: Place) -> Place:
