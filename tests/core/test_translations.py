@@ -10,7 +10,7 @@ from tools.translate import CATALOGUES, LANGUAGES, LOCALES, documents, needed, p
 
 ENGLISH = read(translate.ENGLISH)
 VERBATIM = re.compile(
-    r"models/\w+|\.safetensors|\.csv|\.npz|clip\.mp4|clip\.txt|\d+:0\.\d|p69-80|fp8|umt5-xxl|Wan2\.[12]"
+    r"models/[a-z_]+|\.safetensors|\.csv|\.npz|clip\.mp4|clip\.txt|\d+:0\.\d|p69-80|fp8|umt5-xxl|Wan2\.[12]"
 )
 
 
