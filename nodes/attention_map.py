@@ -14,6 +14,7 @@ from .comfyui.images import as_image, free_stem
 from .comfyui.inputs import check_number
 from .comfyui.latents import Latent
 from .comfyui.model import check_model
+from .comfyui.schema import schema
 from .sampler import PusaSampler
 
 
@@ -40,16 +41,17 @@ class PusaAttentionMap(io.ComfyNode):
             ),
         ]
         required = [each for each in inputs if not each.optional]
-        return io.Schema(
+        return schema(
             node_id="PusaAttentionMap",
             display_name="Pusa Attention Map",
             category="Pusa/analysis",
+            search_aliases=["visualize attention", "attention between frames"],
             description="Samples like Pusa Sampler and shows how much the latent frames attend to each other.",
             inputs=[*required, *own, *inputs[len(required) :]],
             outputs=[
-                io.Image.Output(display_name="maps"),
-                io.Latent.Output(display_name="LATENT"),
-                io.String.Output(display_name="report"),
+                io.Image.Output(display_name="maps", tooltip="Steps from top to bottom, blocks from left to right."),
+                io.Latent.Output(display_name="LATENT", tooltip="The finished video, to VAE Decode."),
+                io.String.Output(display_name="report", tooltip="The maps in words, and where the numbers are."),
             ],
             is_output_node=True,
         )

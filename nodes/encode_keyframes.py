@@ -8,6 +8,7 @@ from torch import Tensor
 from ..pusa_core import Given, latent_length, lead_in
 from ..pusa_core.sampling.keyframes import STRIDE, check_size, clip_start, latent_position
 from .comfyui.latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
+from .comfyui.schema import schema
 
 LONGEST = 4001  # pixel frames
 LATENT_FRAMES, PIXEL_FRAMES = "latent frames", "pixel frames"
@@ -31,10 +32,15 @@ def encode_clip(vae: Any, image: Tensor, start: int, from_end: bool) -> Tensor:
 class PusaEncodeKeyframes(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaEncodeKeyframes",
             display_name="VAE Encode Keyframes",
             category="Pusa",
+            search_aliases=[
+                *("first frame", "last frame", "start frame", "end frame", "start and end frames", "image to video"),
+                *("extend video", "continue video", "video to video", "transition", "I2V", "FLF2V"),
+            ],
+            advanced=["position_counts"],
             description="Places an image or clip in the video as given frames. Chain several for start and end.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The Wan2.1 VAE."),
@@ -65,7 +71,13 @@ class PusaEncodeKeyframes(io.ComfyNode):
                     "-1, -5, -9, ...",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="LATENT",
+                    tooltip="The video with these frames given, to a sampler, to Frame Conditioning Mask, or to the "
+                    "next of these nodes.",
+                )
+            ],
         )
 
     @classmethod

@@ -12,10 +12,13 @@ from comfy_api.latest import io
 from ..pusa_core import load_lora
 from ..pusa_core.weights.demo_files import DIT
 from ..pusa_core.weights.load import LORA_STRENGTH
+from .comfyui.demo_preview import preview_in_demo_colours
 from .comfyui.gguf import SUFFIX, gguf_names, load_gguf
 from .comfyui.inputs import check_number
 from .comfyui.model import add_lora, load_wan
 from .comfyui.noise_levels import read_noise_levels
+from .comfyui.notices import show
+from .comfyui.schema import schema
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +57,12 @@ def load(model_name: str, weight_dtype: str) -> ModelPatcher:
 class PusaLoad(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaLoad",
             display_name="Pusa Load",
             category="Pusa",
+            search_aliases=["load Pusa", "Pusa LoRA", "load diffusion model", "UNET loader", "Wan model", "checkpoint"],
+            advanced=["weight_dtype"],
             description="Loads a Wan text-to-video model with one noise level per latent frame, and a Pusa LoRA.",
             inputs=[
                 io.Combo.Input(
@@ -88,7 +93,12 @@ class PusaLoad(io.ComfyNode):
                     tooltip="Dtype of the weights in memory; fp8 halves it.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="To Pusa Sampler, or to any node that takes a MODEL, such as a LoRA."
+                ),
+                io.String.Output(display_name="report", tooltip="What was found in the files, also shown on the node."),
+            ],
         )
 
     @classmethod
@@ -99,6 +109,8 @@ class PusaLoad(io.ComfyNode):
             raise ValueError(f'weight_dtype is "{weight_dtype}"; choose one of {", ".join(WEIGHT_DTYPES)}')
         check_number(lora_strength, "lora_strength", -10, 10)
         model = load(model_name, weight_dtype)
+        if Path(model_name).name == DIT.name:
+            preview_in_demo_colours(model)
         report = f"{model_name}: {model.model.diffusion_model.report}"
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
@@ -108,4 +120,5 @@ class PusaLoad(io.ComfyNode):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
         log.info("%s", report)
+        show(report)
         return io.NodeOutput(read_noise_levels(model), report)

@@ -12,6 +12,7 @@ from .comfyui.latents import Latent, check_given, check_samples, ignored_picture
 from .comfyui.model import check_model, check_refreshable
 from .comfyui.notices import warn
 from .comfyui.sampling import sample_frames
+from .comfyui.schema import schema
 
 
 def split_stages(
@@ -28,19 +29,38 @@ def split_stages(
 class PusaSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaSampler",
             display_name="Pusa Sampler",
             category="Pusa",
+            search_aliases=["generate video", "image to video", "text to video", "video sampler", "KSampler"],
+            advanced=["switch", "given_frames_refresh"],
             description="Generates a video from a prompt alone, or around given frames anywhere in it.",
             inputs=[
                 io.Model.Input("model", tooltip="From Pusa Load. For Wan2.2: the high-noise model."),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
+                io.Conditioning.Input("positive", tooltip="The prompt, from CLIP Text Encode."),
+                io.Conditioning.Input("negative", tooltip="What to avoid. Without effect at cfg 1."),
                 io.Latent.Input("latent", tooltip="An empty video, or one with given frames (VAE Encode Keyframes)."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
-                io.Int.Input("steps", default=10, min=1, max=1000),
-                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise: another one makes another video.",
+                ),
+                io.Int.Input(
+                    "steps", default=10, min=1, max=1000, tooltip="10 are enough with a Pusa LoRA; 4 with a turbo LoRA."
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=3.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Higher values follow the prompt more closely; 1 takes half the time and no negative.",
+                ),
                 io.Float.Input(
                     "shift",
                     default=5.0,
@@ -69,7 +89,7 @@ class PusaSampler(io.ComfyNode):
                     "only once. Faster if many frames are given; costs memory. Requires a model from Pusa Load.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT")],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The finished video, to VAE Decode.")],
         )
 
     @classmethod

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.workflows import API_WORKFLOWS
 from tools.comfy_client import ComfyClient
 from tools.comfyui import PACK, PACK_NAME, make_base, running_server
+from tools.translate import ENGLISH, LANGUAGES, documents, english_texts
 from tools.workflows.listing import CORE, is_of_pack, list_pack
 from tools.workflows.node_types import STORED, WIDGETS
 
 STORED_NODES = json.loads(STORED.read_text(encoding="utf-8"))
-GRAPHS = sorted((PACK / "workflows" / "api").glob("*.json"))
 
 
 def test_nodes_are_as_published(comfy: ComfyClient) -> None:
@@ -25,7 +26,9 @@ def test_nodes_are_as_published(comfy: ComfyClient) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_this_comfyui_has_every_core_input_that_a_graph_sets(comfy: ComfyClient, name: str) -> None:
-    nodes = [node for path in GRAPHS for node in json.loads(path.read_text()).values() if node["class_type"] == name]
+    nodes = [
+        node for path in API_WORKFLOWS for node in json.loads(path.read_text()).values() if node["class_type"] == name
+    ]
     used = {key for node in nodes for key in node["inputs"]}
     node = comfy.get_json("/object_info")[name]
     assert used and used <= set(input_names(node["input"]))
@@ -89,3 +92,20 @@ def test_demo_models_are_listed(comfy: ComfyClient) -> None:
         ("vae", "pusa_demo_vae.safetensors"),
     ):
         assert name in comfy.get_json(f"/models/{kind}")
+
+
+def test_the_texts_that_are_translated_are_those_of_the_nodes(comfy: ComfyClient) -> None:
+    texts = english_texts(comfy.get_json("/object_info"))
+    assert texts == json.loads(ENGLISH.read_text(encoding="utf-8")), "run python -m tools.translate --english"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_comfyui_serves_the_translations(comfy: ComfyClient, language: str) -> None:
+    served = comfy.get_json("/i18n")[language]
+    for name in ("nodeDefs", "nodeCategories"):
+        assert served[name].items() >= translations(language)[name].items()
+
+
+def translations(language: str) -> dict[str, Any]:
+    stored = {name: json.loads(text) for name, text in documents().items()}
+    return {"nodeDefs": stored[f"{language}/nodeDefs.json"], **stored[f"{language}/main.json"]}

@@ -3,6 +3,7 @@
 from tools.comfyui import PACK
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+API_WORKFLOWS = [path.parent / "api" / path.name for path in WORKFLOWS]
 DEMO = [path.stem for path in WORKFLOWS if path.stem.startswith("demo_")]
 """Those of the demo model run anywhere."""
 REAL = [path.stem for path in WORKFLOWS if path.stem not in DEMO]

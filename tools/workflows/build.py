@@ -4,6 +4,7 @@ Each task has two graphs: ``demo_<name>`` with the embedded demo model, which ru
 with the standard model files.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.load import LORA_STRENGTH
 
 from .graph import Graph, Slot, dump
+from .parameters import table
 from .tasks import FRAMES, HEIGHT, TASKS, WAN22, WIDTH, KeyframeSource, Workflow
 from .training import DEMO_FILES, TRAIN, add_demo_training, add_training
 
@@ -212,7 +214,19 @@ def documents() -> dict[str, str]:
     for graph, note in drawn:
         files[f"{graph.name}.json"] = dump(graph.page(note))
         files[f"api/{graph.name}.json"] = dump(graph.api())
+    files["api/parameters.json"] = lines(table({graph.name: graph.api() for graph, _ in drawn}))
     return files
+
+
+def lines(values: dict[str, dict[str, Any]]) -> str:
+    """JSON with a line for each value of each task."""
+    tasks = (
+        f"{json.dumps(task)}: {{\n"
+        + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in entries.items())
+        + "\n }"
+        for task, entries in values.items()
+    )
+    return "{\n " + ",\n ".join(tasks) + "\n}\n"
 
 
 if __name__ == "__main__":
