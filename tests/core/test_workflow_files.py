@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.pages import Opened
-from tools.workflows.build import API_NAMES, WORKFLOWS, documents
+from tools.workflows.build import API_NAMES, SUBGRAPHS, WORKFLOWS, blueprints, documents
 from tools.workflows.graph import NODE_TYPES, Graph, Place
 from tools.workflows.layout import SIZES
 from tools.workflows.listing import CORE, dump, is_of_pack, list_core, list_node
@@ -24,6 +24,26 @@ def test_files_are_up_to_date():
     assert stored.keys() == DOCUMENTS.keys()
     stale = [name for name, text in DOCUMENTS.items() if stored[name] != text]
     assert not stale, "run python -m tools.workflows.build"
+
+
+def test_blueprints_are_up_to_date_and_one_node_each():
+    stored = {path.name: path.read_text(encoding="utf-8") for path in SUBGRAPHS.glob("*.json")}
+    assert stored == blueprints(), "run python -m tools.workflows.build"
+    for name, text in stored.items():
+        document = json.loads(text)
+        (node,), (inner,) = document["nodes"], document["definitions"]["subgraphs"]
+        assert node["type"] == inner["id"] and f"{inner['name']}.json" == name
+        assert [entry["type"] for entry in node["outputs"]] == ["VIDEO"]
+        assert {entry["type"] for entry in node["inputs"] if "widget" not in entry} <= {"IMAGE", "VIDEO"}
+        assert "noise_levels" in [entry["name"] for entry in node["inputs"]] or "Text to video" in name
+        assert "pusa" in document["extra"]["BlueprintSearchAliases"]
+
+
+def test_every_workflow_has_its_own_card():
+    cards = {path.stem: path.read_bytes() for path in WORKFLOWS.glob("*.jpg")}
+    assert cards.keys() == API_NAMES.keys(), "run python -m tools.workflows.thumbnails"
+    tasks = [title for title in API_NAMES if title.startswith("Pusa - ")]
+    assert len({cards[title] for title in tasks}) == len(tasks)
 
 
 def test_every_task_has_both_forms_and_a_name_that_a_person_reads():

@@ -6,13 +6,15 @@ model files. The page shows the name of a file as its title.
 
 from pathlib import Path
 
+from .blueprints import blueprint, has_blueprint
 from .graph import dump
 from .graphs import demo_graph, user_graph
 from .notes import demo_note, has_newer_nodes, user_note
 from .page import Page
 from .tasks import KSAMPLER, TASKS, TRAIN, WAN22, Workflow
 
-WORKFLOWS = Path(__file__).parents[2] / "workflows"
+PACK = Path(__file__).parents[2]
+WORKFLOWS, SUBGRAPHS = PACK / "workflows", PACK / "subgraphs"
 DEMO_TASKS = (*TASKS, KSAMPLER, TRAIN)
 USER_TASKS = (*TASKS, *WAN22, KSAMPLER, TRAIN)
 
@@ -44,9 +46,17 @@ def documents() -> dict[str, str]:
     return files
 
 
+def blueprints() -> dict[str, str]:
+    """The contents of the files in ``subgraphs/`` by name."""
+    titles = {user_title(task): task for task in USER_TASKS if has_blueprint(task)}
+    return {f"{title}.json": dump(blueprint(task, title)) for title, task in titles.items()}
+
+
 def main() -> None:
     for path, text in documents().items():
-        (WORKFLOWS / path).write_text(text)
+        (WORKFLOWS / path).write_text(text, encoding="utf-8")
+    for name, text in blueprints().items():
+        (SUBGRAPHS / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

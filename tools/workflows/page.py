@@ -10,7 +10,7 @@ from .graph import NODE_TYPES, Graph, Json, Knob, Slot
 from .node_types import Input
 
 INPUT, OUTPUT = -10, -20  # the ids of a subgraph's own ends
-FIRST = ("prompt", "negative", "width", "height", "seconds", "frames", "seed", "turbo", "steps", "cfg")
+FIRST = ("prompt", "negative", "noise_levels", "width", "height", "seconds", "frames", "seed", "turbo", "steps", "cfg")
 """The knobs that come first, in this order; the others follow in the order of their declaration."""
 Target = tuple[int, int]  # node, index of its input
 
@@ -73,15 +73,16 @@ class Page:
             canvas = self._canvas_of(number)
             for index, entry in enumerate(NODE_TYPES[node.kind].inputs):
                 value, knob = node.values.get(entry.name), by_target.get((number, entry.name))
-                crosses = isinstance(value, Slot) and self._canvas_of(value.node) is not canvas
-                if isinstance(value, Slot) and crosses:
-                    self._leave(value)
-                if canvas is self.root or not (knob or crosses):
+                came = value if isinstance(value, Slot) and self._canvas_of(value.node) is not canvas else None
+                if came:
+                    self._leave(came)
+                cause = knob or came
+                if canvas is self.root or not cause:
                     continue
-                key = (canvas.name, knob or value)
+                key = (canvas.name, cause)
                 if key not in found:
                     name = knob.name if knob else _free_name(entry.name, [port.name for port in canvas.ports])
-                    label = knob.label if knob else self._label(value, entry.name)
+                    label = cause.label if isinstance(cause, Knob) else self._label(cause, entry.name)
                     found[key] = Port(name, label, entry, value)
                     canvas.ports.append(found[key])
                 found[key].targets.append((number, index))
@@ -141,12 +142,12 @@ class Page:
             outputs = [{"name": end.name, "type": end.kind, "links": None} for end in ends]
             long = [bool(port.entry.settings.get("multiline")) for port in canvas.ports if port.entry.is_widget]
             size = layout.subgraph_size(len(canvas.ports) - len(long), long, len(outputs))
-            drawn = _node(canvas.number, self._id(canvas), size, inputs, outputs, [], {})
+            drawn = _node(canvas.number, self.id_of(canvas), size, inputs, outputs, [], {})
             self.root.nodes.append(drawn | {"title": canvas.name})
         for canvas in self.canvases.values():
             _mark_links(canvas)
 
-    def _id(self, canvas: Canvas) -> str:
+    def id_of(self, canvas: Canvas) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"pusa/{self.graph.name}/{canvas.name}".rstrip("/")))
 
     def definition(self, canvas: Canvas) -> Json:
@@ -155,7 +156,7 @@ class Page:
         left, right = layout.arrange(canvas.nodes, canvas.links)
         keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
         return {
-            "id": self._id(canvas),
+            "id": self.id_of(canvas),
             "version": 1,
             "state": {
                 "lastGroupId": 0,
@@ -186,7 +187,7 @@ class Page:
     def _end(self, canvas: Canvas, key: str, name: str, kind: str, end: int, index: int) -> Json:
         place = 1 if end == INPUT else 3
         links = [link[0] for link in canvas.links if link[place : place + 2] == [end, index]]
-        return {"id": str(uuid.uuid5(uuid.UUID(self._id(canvas)), key)), "name": name, "type": kind, "linkIds": links}
+        return {"id": str(uuid.uuid5(uuid.UUID(self.id_of(canvas)), key)), "name": name, "type": kind, "linkIds": links}
 
     def _find(self, number: int) -> Json:
         return next(node for node in self.root.nodes if node["id"] == number)
@@ -206,7 +207,7 @@ class Page:
         layout.add_note(_note(last, note), columns)
         groups = layout.place(columns, self.graph.columns)
         return {
-            "id": self._id(self.root),
+            "id": self.id_of(self.root),
             "revision": 0,
             "last_node_id": last,
             "last_link_id": len(self.root.links),

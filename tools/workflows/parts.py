@@ -60,7 +60,7 @@ def add_model(
 
 
 def add_native_model(
-    graph: Graph, model: str, lora: str, strength: float = LORA_STRENGTH, files: Files | None = None
+    graph: Graph, model: str, lora: str | Slot, strength: float = LORA_STRENGTH, files: Files | None = None
 ) -> Slot:
     """ComfyUI's own loaders, with the shift of Wan, and Pusa Patch Model."""
     dit, pusa = ([entry] for entry in files) if files else (None, None)
@@ -133,7 +133,8 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> tuple[in
     """An image or clip from the input folder, scaled and cropped; returns the scaling node and the frames."""
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
     with graph.at(PICTURES):
-        image = graph.slot(graph.add(kind, given.title, **{key: given.file}))
+        values: dict[str, Any] = {key: given.file}
+        image = graph.slot(graph.add(kind, given.title, **values))
     with graph.at(GIVEN):
         if given.length > 1:
             frames = graph.slot(graph.add("GetVideoComponents", video=image))
@@ -144,7 +145,7 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> tuple[in
             if not whole:
                 graph.knob(f"{given.name}_frames", f"{given.name}: frames", (number, "length"))
             image = graph.slot(number)
-        values: dict[str, Any] = {"width": size.width, "height": size.height, "crop": "center"}
+        values = {"width": size.width, "height": size.height, "crop": "center"}
         scale = graph.add("ImageScale", "Video size", image=image, upscale_method="lanczos", **values)
     return scale, graph.slot(scale)
 

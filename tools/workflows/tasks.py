@@ -102,10 +102,7 @@ TASKS = (
         "Start and end frames",
         "The video starts with one image and ends with another; both are kept exactly.",
         given=given_for("start_end", START, END),
-        knobs=(
-            LEVELS
-            + "0 keeps an image exactly. If the motion between the two is stiff, see *Start and end frames, loose*.",
-        ),
+        knobs=(LEVELS + "0 keeps an image. If the motion is stiff, try *Start and end frames, loose*.",),
     ),
     Workflow(
         "start_end_noise",
@@ -120,10 +117,7 @@ TASKS = (
         "Fill between two clips",
         "The first 9 and the last 12 frames are given as clips; the 60 frames between them are generated.",
         given=given_for("completion", (0, "start.mp4"), (69, "end.mp4")),
-        knobs=(
-            LEVELS
-            + "**0-2** are the first 9 frames, **-3--1** the last 12; **0-2:0.2, -3--1:0.2** blends them more freely.",
-        ),
+        knobs=(LEVELS + "**0-2:0.2, -3--1:0.2** blends the clips more freely.",),
     ),
     Workflow(
         "extension_13",
