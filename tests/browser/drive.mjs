@@ -1,7 +1,7 @@
 // Opens ComfyUI's page in Chromium and, for each workflow file in turn, drops it on the canvas; if its name starts with
 // 'Pusa demo', presses Run and waits for the end.
 //   node drive.mjs URL SCREENSHOT_FOLDER CHROMIUM classic|nodes2 WORKFLOW...
-// Prints a JSON object for each file: {name, missing, refused, view, errors, end, error, outputs}; view has the
+// Prints a JSON object for each file: {name, missing, refused, view, errors, end, error, outputs, asApp}; view has the
 // boxes of the nodes and groups on the screen. Exit status 0 whenever the page could be driven.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -61,7 +61,8 @@ function inspectGraph(page) {
   return page.evaluate(() => {
     const known = (node) => node.isVirtualNode === true || node.type in window.LiteGraph.registered_node_types
     const offered = (widget) => !Array.isArray(widget.options?.values) || widget.options.values.includes(widget.value)
-    const nodes = window.app.graph._nodes
+    const { graph } = window.app
+    const nodes = [graph, ...(graph.subgraphs?.values() ?? [])].flatMap(({ _nodes }) => _nodes)
     return {
       missing: nodes.filter((node) => !known(node)).map((node) => node.type),
       refused: nodes.flatMap((node) =>
@@ -104,6 +105,29 @@ async function pressRun(page) {
   return { end: last.kind, error: last.detail?.exception_message ?? null, outputs }
 }
 
+// The same workflow as an app, on a page of a phone's size: what it shows, and a run from there. Null where the page has
+// no app mode.
+async function runAsApp(page, path) {
+  const toggle = () => page.evaluate(async () => {
+    const { command } = window.app.extensionManager
+    if (!command.commands.some(({ id }) => id === 'Comfy.ToggleLinear')) return false
+    await command.execute('Comfy.ToggleLinear')
+    return true
+  })
+  if (!(await toggle())) return null
+  const desktop = page.viewportSize()
+  await page.setViewportSize({ width: 390, height: 844 })
+  await page.waitForTimeout(2000)
+  const text = await page.evaluate(() => document.body.innerText)
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth)
+  await page.screenshot({ path })
+  const run = await pressRun(page)
+  await page.setViewportSize(desktop)
+  await toggle()
+  await page.waitForTimeout(500)
+  return { text, wide, end: run.end, error: run.error }
+}
+
 const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
 const notRun = { end: 'not run', error: null, outputs: [] }
 try {
@@ -118,7 +142,8 @@ try {
     const view = await measure(page)
     const run = name.startsWith('Pusa demo') && !graph.missing.length ? await pressRun(page) : notRun
     await page.screenshot({ path: join(folder, `${name}.png`) })
-    console.log(JSON.stringify({ name, ...graph, view, ...run, errors }))
+    const asApp = run === notRun ? null : await runAsApp(page, join(folder, `${name} (app).png`))
+    console.log(JSON.stringify({ name, ...graph, view, ...run, asApp, errors }))
     await page.keyboard.press('Escape') // older versions list missing model files in a dialog, which takes the next drop
     await page.waitForTimeout(500)
   }
