@@ -8,7 +8,6 @@ import argparse
 import io
 import json
 import re
-from pathlib import Path
 
 import av
 from PIL import Image, ImageDraw, ImageFont
@@ -95,7 +94,7 @@ def main() -> None:
         for task in DEMO_TASKS:
             if re.search(args.only, task.name):
                 for title, picture in thumbnails(ComfyClient(url), task).items():
-                    picture.save(Path(WORKFLOWS, f"{title}.jpg"), quality=85)
+                    picture.save(WORKFLOWS / f"{title}.jpg", quality=85)
 
 
 if __name__ == "__main__":
