@@ -4,6 +4,7 @@ Scripts set a graph's values by these names, so that they keep working when a gr
 numbers. The table is read off the graphs themselves.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -47,6 +48,17 @@ PROMPTS = {"positive": "prompt", "negative": "negative_prompt"}
 def table(graphs: dict[str, Graph]) -> dict[str, dict[str, Place]]:
     """The places of the values of every graph, by task and name."""
     return {task: parameters_of(graph) for task, graph in graphs.items()}
+
+
+def parameters_file(graphs: dict[str, Graph]) -> str:
+    """The contents of the file: JSON with a line for each value."""
+    tasks = (
+        f"{json.dumps(task)}: {{\n"
+        + ",\n".join(f"  {json.dumps(name)}: {json.dumps(place)}" for name, place in places.items())
+        + "\n }"
+        for task, places in table(graphs).items()
+    )
+    return "{\n " + ",\n ".join(tasks) + "\n}\n"
 
 
 def parameters_of(graph: Graph) -> dict[str, Place]:
