@@ -1,7 +1,6 @@
 """A user drops the workflows of this pack on ComfyUI's page; those of the demo model are also run."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -13,13 +12,6 @@ from tests.support.patience import HANGS
 from tests.support.workflows import DEMO, REAL, WORKFLOWS
 
 from .conftest import HERE
-
-
-@pytest.fixture(scope="module")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(os.environ.get("PUSA_SCREENSHOTS", tmp_path_factory.mktemp("screenshots")))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,8 @@ function written(levels, offset) {
   for (let at = 0; at < levels.length; ) {
     const flat = runLength(levels, at, () => 0)
     const ramp = rampLength(levels, at)
-    const length = ramp > Math.max(flat, 2) ? ramp : flat
+    const toRamp = flat > 1 && rampLength(levels, at + flat - 1) > 2 // "0-3:0, 4-8:0..0.5", not "0-4:0, 5-8:0.125..0.5"
+    const length = ramp > Math.max(flat, 2) ? ramp : toRamp ? flat - 1 : flat
     const [first, start] = levels[at]
     const [last, end] = levels[at + length - 1]
     const span = first === last ? `${first - offset}` : `${first - offset}-${last - offset}`

@@ -30,6 +30,7 @@ export class StripView {
     this.canvas = document.createElement('canvas')
     this.canvas.tabIndex = 0
     this.canvas.style.height = `${HEIGHT}px`
+    this.canvas.dataset.captureWheel = 'true' // Nodes 2.0: the wheel is the strip's while it has the keyboard
     this.canvas.setAttribute('role', 'slider')
     this.canvas.setAttribute('aria-label', 'Noise levels of the latent frames')
     this.canvas.setAttribute('aria-valuemin', '0')

@@ -17,8 +17,8 @@ const HEIGHT = 236
 /** @type {import('./comfy').App} */
 const app = page
 
-/** @type {Map<GraphNode, Editor>} */
-const editors = new Map()
+/** The editors of the page. @type {Map<GraphNode, Editor>} */
+export const editors = new Map()
 
 /** @type {Map<string, HTMLImageElement>} */
 const pictures = new Map()
