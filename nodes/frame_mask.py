@@ -17,6 +17,7 @@ from .comfyui.latents import (
     with_noise_levels,
 )
 from .comfyui.notices import warn
+from .comfyui.rough_pictures import rough_pictures
 
 LONGEST = 1000  # latent frames; longer videos are not expected
 
@@ -72,10 +73,11 @@ class PusaFrameMask(io.ComfyNode):
                 f"sampler will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level "
                 f"at 1. Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
             )
-        timeline = as_image(draw_timeline(levels, frozenset(empty)))
+        given = holds_picture(samples).nonzero().flatten().tolist()
+        timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(samples, given)))
         numbers = {
             "noise_levels": levels.tolist(),
-            "given": holds_picture(samples).nonzero().flatten().tolist(),
+            "given": given,
             "frames": [pixel_length(len(levels))],
         }
         shown = {**ui.PreviewImage(timeline, cls=cls).as_dict(), **numbers}
