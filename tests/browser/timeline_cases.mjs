@@ -321,6 +321,35 @@ export const cases = {
     assert.match(await t.page.locator('.pusa-timeline-note').textContent(), /after the first run/)
   },
 
+  async 'while it runs each cell shows its present noise, afterwards the frame that was made'(t, report) {
+    await t.drop(new URL('../../workflows/demo_start_end_noise.json', import.meta.url))
+    await t.inside((_mask, editor) => {
+      window.lines = []
+      const { draw } = editor.view
+      editor.view.draw = function () {
+        if (this.live) window.lines.push([...this.live])
+        draw.call(this)
+      }
+    })
+    const end = await t.run()
+    assert.equal(end, 'execution_success')
+    const lines = await t.page.evaluate(() => window.lines)
+    const first = lines.map((line) => line[0])
+    assert.ok(lines.length > 1 && lines[0].length === 21, JSON.stringify(lines))
+    assert.ok(first.every((level, step) => step === 0 || level <= first[step - 1]))
+    for (const line of lines) {
+      assert.ok(Math.abs(line[0] - 0.3 * line[5]) < 1e-3 && Math.abs(line[20] - 0.7 * line[5]) < 1e-3)
+    }
+    await t.page.waitForFunction(async () => {
+      const { editors } = await import('/extensions/ComfyUI-Pusa/js/timeline.js')
+      return [...editors.values()].some((editor) => editor.made?.length === 21)
+    })
+    report({ lines: lines.length })
+    assert.equal(await t.inside((_mask, editor) => editor.view.live), null)
+    await t.inside((mask) => window.app.canvas.centerOnNode?.(mask))
+    await t.page.waitForTimeout(500)
+  },
+
   async 'text and strip are equal after each of 1,000 random drags'(t, report) {
     await t.build({ text: WHOLE, width: 1100 })
     const seen = []

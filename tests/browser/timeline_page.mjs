@@ -1,5 +1,6 @@
 // ComfyUI's page with a graph that has a timeline, and a hand on its mouse and keyboard.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
@@ -103,6 +104,24 @@ export class TimelinePage {
     )
     await this.settle()
     await this.page.waitForTimeout(400)
+  }
+
+  /** Opens a workflow file. */
+  async drop(file) {
+    await this.page.evaluate((graph) => window.app.loadGraphData(graph), JSON.parse(readFileSync(file, 'utf8')))
+    await this.page.waitForTimeout(1000)
+  }
+
+  /** Queues the graph, and waits for its end. */
+  run() {
+    return this.page.evaluate(async () => {
+      const ends = ['execution_success', 'execution_error', 'execution_interrupted']
+      const ended = new Promise((resolve) => {
+        for (const kind of ends) window.app.api.addEventListener(kind, () => resolve(kind), { once: true })
+      })
+      await window.app.queuePrompt(0, 1)
+      return ended
+    })
   }
 
   /** Waits until the editor has seen the graph as it is. */

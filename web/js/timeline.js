@@ -141,10 +141,18 @@ async function showResult({ node, display_node, output }) {
   }
 }
 
-/** @param {any} detail the present noise levels of the frames that a node samples; none at its end */
+/** @param {any} detail the present noise levels of the frames that a node samples */
 function showNoise({ node, levels }) {
   for (const editor of editorsBefore(String(node))) {
+    // a sampler without a mask on its way, or of another length, is none of this strip's
     editor.view.live = levels?.length === editor.view.cells.length ? levels : null
+    editor.view.request()
+  }
+}
+
+function clearNoise() {
+  for (const editor of editors.values()) {
+    editor.view.live = null
     editor.view.request()
   }
 }
@@ -157,6 +165,9 @@ app.registerExtension({
     app.api.addEventListener('executed', (event) => {
       showResult(/** @type {CustomEvent} */ (event).detail).catch((error) => console.warn('Pusa timeline:', error))
     })
+    for (const end of ['execution_success', 'execution_error', 'execution_interrupted']) {
+      app.api.addEventListener(end, clearNoise)
+    }
     app.api.addEventListener('pusa.noise_levels', (event) => showNoise(/** @type {CustomEvent} */ (event).detail))
   },
   /** @param {GraphNode} node */
