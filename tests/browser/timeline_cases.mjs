@@ -1,5 +1,6 @@
 // What the timeline on Frame Conditioning Mask does, case by case. Each gets a page whose graph it builds itself.
 import assert from 'node:assert/strict'
+import { TimelinePage } from './timeline_page.mjs'
 
 const WHOLE = '0-20:0'
 
@@ -319,6 +320,21 @@ export const cases = {
     await t.page.waitForTimeout(1200)
     assert.equal(await t.page.locator('.pusa-timeline canvas').count(), 1)
     assert.match(await t.page.locator('.pusa-timeline-note').textContent(), /after the first run/)
+  },
+
+  async 'without JavaScript the text box is there, and its text reaches the prompt'(t) {
+    const plain = await TimelinePage.open(t.page.context().browser(), t.url, { vue: t.vue, blocked: true })
+    await plain.build({ text: '0:0.3' })
+    const seen = await plain.page.evaluate(async () => {
+      const mask = window.app.graph._nodes.find((node) => node.type === 'PusaFrameMask')
+      const { output } = await window.app.graphToPrompt()
+      const sent = Object.values(output).find((node) => node.class_type === 'PusaFrameMask').inputs.noise_levels
+      return { widgets: mask.widgets.map((widget) => widget.name), stored: mask.serialize().widgets_values, sent }
+    })
+    const boxes = await plain.page.locator('textarea').count()
+    await plain.page.close()
+    assert.deepEqual(seen, { widgets: ['noise_levels'], stored: ['0:0.3'], sent: '0:0.3' })
+    assert.ok(boxes >= 1)
   },
 
   async 'while it runs each cell shows its present noise, afterwards the frame that was made'(t, report) {

@@ -29,6 +29,7 @@ export class TimelinePage {
     const settings = { 'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': vue }
     await page.request.post(`${url}/api/settings`, { data: settings })
     const opened = new TimelinePage(page, url)
+    opened.vue = vue
     opened.errors = []
     page.on('pageerror', (error) => opened.errors.push(String(error)))
     await page.goto(url, { waitUntil: 'domcontentloaded' })

@@ -35,6 +35,7 @@ export interface GraphNode {
 
 export interface Graph {
   _nodes?: GraphNode[]
+  isRootGraph?: boolean
   getNodeById(id: number | string): GraphNode | null | undefined
 }
 

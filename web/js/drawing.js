@@ -164,8 +164,6 @@ function label(context, text, x, y) {
  * @param {number} y top
  */
 function drawPadlock(context, x, y) {
-  context.strokeStyle = INK.paper
-  context.lineWidth = 4
   for (const [style, line] of /** @type {[string, number][]} */ ([
     [INK.paper, 4],
     [INK.text, 1.5],

@@ -88,10 +88,14 @@ export class Editor {
     const error = linked ? null : (this.strip?.error ?? null)
     this.note.replaceChildren()
     if (error) {
-      const wrong = document.createElement('span')
-      wrong.className = 'pusa-timeline-wrong'
-      wrong.textContent = error.entry.slice(0, 60)
-      this.note.append(wrong, ` ${error.message}`)
+      const entries = this.strip?.lost.length ? this.strip.lost : [error.entry]
+      for (const entry of entries) {
+        const wrong = document.createElement('span')
+        wrong.className = 'pusa-timeline-wrong'
+        wrong.textContent = entry.slice(0, 60)
+        this.note.append(wrong, ' ')
+      }
+      this.note.append(error.message)
     } else {
       const empty = this.strip?.cells.find((cell) => refusal(cell, cell.level))
       const reason = empty ? refusal(empty, empty.level) : HINT

@@ -36,22 +36,32 @@ function readParts(text, frames) {
 }
 
 /**
+ * The frames that entries name; where two name one, the later entry counts.
+ * @param {{entry?: Entry, span?: Span}[]} read
+ * @returns {Map<number, Named>}
+ */
+function framesOf(read) {
+  /** @type {Map<number, Named>} */
+  const named = new Map()
+  for (const { entry, span } of read) {
+    if (!entry || !span) continue
+    for (let frame = span.first; frame <= span.last; frame++) {
+      const fromEnd = entry.last < 0 || (named.get(frame)?.fromEnd ?? false)
+      named.set(frame, { level: levelAt(span, frame), fromEnd })
+    }
+  }
+  return named
+}
+
+/**
  * @param {string} text
  * @param {number} frames latent frames of the video
  * @returns {Reading}
  */
 export function readLevels(text, frames) {
-  /** @type {Map<number, Named>} */
-  const named = new Map()
   const read = readParts(text, frames)
-  for (const { entry, span } of read) {
-    if (!entry || !span) continue
-    for (let frame = span.first; frame <= span.last; frame++) {
-      const fromEnd = entry.first < 0 || (named.get(frame)?.fromEnd ?? false)
-      named.set(frame, { level: levelAt(span, frame), fromEnd })
-    }
-  }
-  return { named, lost: read.filter(({ span }) => !span).map(({ part }) => part), error: errorOf(text, frames) }
+  const lost = read.filter(({ span }) => !span).map(({ part }) => part)
+  return { named: framesOf(read), lost, error: errorOf(text, frames) }
 }
 
 /**
@@ -78,25 +88,13 @@ function errorOf(text, frames) {
  * @returns {string}
  */
 export function editText(text, frames, changes, countsFromEnd = () => false) {
-  /** @type {Map<number, Named>} */
-  const named = new Map()
-  /** @type {string[]} */
-  const kept = []
-  for (const { part, entry, span } of readParts(text, frames)) {
-    if (!entry || !span) {
-      kept.push(part)
-      continue
-    }
-    const own = entry.pixels || entry.first < 0 !== entry.last < 0
-    if (own && ![...changes.keys()].some((frame) => span.first <= frame && frame <= span.last)) {
-      kept.push(part)
-      continue
-    }
-    for (let frame = span.first; frame <= span.last; frame++) {
-      const fromEnd = entry.last < 0 || (named.get(frame)?.fromEnd ?? false)
-      named.set(frame, { level: levelAt(span, frame), fromEnd })
-    }
-  }
+  const touched = (/** @type {Span} */ span) =>
+    [...changes.keys()].some((frame) => span.first <= frame && frame <= span.last)
+  const stays = (/** @type {{entry?: Entry, span?: Span}} */ { entry, span }) =>
+    !entry || !span || ((entry.pixels || entry.first < 0 !== entry.last < 0) && !touched(span))
+  const read = readParts(text, frames)
+  const kept = read.filter(stays).map(({ part }) => part)
+  const named = framesOf(read.filter((each) => !stays(each)))
   for (const [frame, level] of changes) {
     const fromEnd = named.get(frame)?.fromEnd ?? countsFromEnd(frame)
     if (level === null) named.delete(frame)

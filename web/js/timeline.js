@@ -58,8 +58,8 @@ function noteChange() {
 /** @param {GraphNode} node */
 function addEditor(node) {
   if (!node.addDOMWidget || editors.has(node)) return
-  const live = () => node.graph?.getNodeById(node.id) ?? node
-  const editor = new Editor({ node: live, picture, changed: noteChange })
+  const current = () => node.graph?.getNodeById(node.id) ?? node
+  const editor = new Editor({ node: current, picture, changed: noteChange })
   const height = () => HEIGHT
   const widget = node.addDOMWidget(WIDGET, 'pusa_timeline', editor.element, {
     serialize: false,
@@ -110,14 +110,25 @@ function look() {
 }
 
 /**
+ * The node of a message in the graph of an editor's node; "4:1" is inside of a subgraph.
+ * @param {GraphNode} node of an editor
+ * @param {string} id
+ */
+function sibling({ graph }, id) {
+  const inside = id.includes(':')
+  if (!graph || inside === (graph.isRootGraph ?? true)) return null
+  const own = id.split(':').at(-1) ?? id
+  return graph.getNodeById(own) ?? graph.getNodeById(Number(own))
+}
+
+/**
  * The editors of the masks that a node gets its LATENT from.
- * @param {string} id of the node; "4:1" inside a subgraph
+ * @param {string} id of the node
  * @returns {Editor[]}
  */
 function editorsBefore(id) {
-  const own = id.split(':').at(-1) ?? id
   return [...editors].flatMap(([node, editor]) => {
-    const start = node.graph?.getNodeById(own) ?? node.graph?.getNodeById(Number(own))
+    const start = sibling(node, id)
     return start && isUpstream(start, node) ? [editor] : []
   })
 }
@@ -127,9 +138,7 @@ async function showResult({ node, display_node, output }) {
   const id = String(display_node ?? node)
   if (output?.noise_levels) {
     for (const [each, editor] of editors) {
-      if (String(each.id) === id.split(':').at(-1)) {
-        editor.lastRun = { frames: output.noise_levels.length, given: output.given ?? [] }
-      }
+      if (sibling(each, id) === each) editor.lastRun = { frames: output.noise_levels.length, given: output.given ?? [] }
     }
   }
   const file = videoFile(output)
