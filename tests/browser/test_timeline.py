@@ -14,7 +14,8 @@ from tools.comfy_client import ComfyClient
 
 from .conftest import HERE
 
-CASES = re.findall(r"^  async '(.+)'\(t", (HERE / "timeline_cases.mjs").read_text(encoding="utf-8"), re.MULTILINE)
+SOURCES = "".join(path.read_text(encoding="utf-8") for path in sorted(HERE.glob("timeline_*.mjs")))
+CASES = re.findall(r"^  async '(.+)'\(t", SOURCES, re.MULTILINE)
 DRAGS = next(name for name in CASES if "random drags" in name)
 NEWER_RENDERER = (1, 40)  # the oldest page in which Nodes 2.0 shows widgets of other packs
 

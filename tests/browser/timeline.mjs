@@ -2,18 +2,22 @@
 //   node timeline.mjs URL SCREENSHOT_FOLDER CHROMIUM classic|vue [PART_OF_A_CASE'S_NAME]
 // Prints a JSON object for each case: {name, error, ...what it reports}. Exit status 0 whenever the page could be driven.
 import { join } from 'node:path'
-import { cases } from './timeline_cases.mjs'
+import { cases as graph } from './timeline_graph.mjs'
+import { cases as hand } from './timeline_hand.mjs'
 import { openBrowser, TimelinePage } from './timeline_page.mjs'
+import { cases as run } from './timeline_run.mjs'
+
+const cases = { ...graph, ...run, ...hand }
 
 const [url, folder, executablePath, renderer, part = ''] = process.argv.slice(2)
 const browser = await openBrowser(executablePath)
 try {
-  for (const [name, run] of Object.entries(cases).filter(([name]) => name.includes(part))) {
+  for (const [name, attempt] of Object.entries(cases).filter(([name]) => name.includes(part))) {
     const page = await TimelinePage.open(browser, url, { vue: renderer === 'vue' })
     let reported = {}
     let error = null
     try {
-      await run(page, (more) => {
+      await attempt(page, (more) => {
         reported = more
       })
     } catch (failure) {
