@@ -5,10 +5,19 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..pusa_core.analysis.timeline import draw_timeline
+from ..pusa_core.sampling.keyframes import pixel_length
 from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries
 from .comfyui.images import as_image
-from .comfyui.latents import Latent, check_samples, frames_without_picture, noise_levels_of, with_noise_levels
+from .comfyui.latents import (
+    Latent,
+    check_samples,
+    frames_without_picture,
+    holds_picture,
+    noise_levels_of,
+    with_noise_levels,
+)
 from .comfyui.notices import warn
+from .comfyui.rough_pictures import rough_pictures
 from .comfyui.schema import schema
 
 LONGEST = 1000  # latent frames; longer videos are not expected
@@ -71,6 +80,12 @@ class PusaFrameMask(io.ComfyNode):
                 f"sampler will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level "
                 f"at 1. Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
             )
-        timeline = as_image(draw_timeline(levels, frozenset(empty)))
-        masked = with_noise_levels(latent, samples, levels)
-        return io.NodeOutput(masked, timeline, ui=ui.PreviewImage(timeline, cls=cls))
+        given = holds_picture(samples).nonzero().flatten().tolist()
+        timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(samples, given)))
+        numbers = {
+            "noise_levels": levels.tolist(),
+            "given": given,
+            "frames": [pixel_length(len(levels))],
+        }
+        shown = {**ui.PreviewImage(timeline, cls=cls).as_dict(), **numbers}
+        return io.NodeOutput(with_noise_levels(latent, samples, levels), timeline, ui=shown)

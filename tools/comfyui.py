@@ -63,10 +63,15 @@ def free_port() -> int:
 
 @contextmanager
 def running_server(comfyui: Path, base: Path, options: Sequence[str] = ("--cpu",)) -> Iterator[str]:
-    """Run a server on ``base`` until the context exits; yields its URL. Its output goes to ``base/server.log``."""
+    """Run a server on ``base`` until the context exits; yields its URL. Its output goes to ``base/server.log``.
+
+    ``$COMFYUI_FRONTEND``, the ``static`` folder of a comfyui-frontend-package, replaces ComfyUI's own page.
+    """
     port = free_port()
     arguments = ["main.py", *options, "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
     arguments += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb"]
+    if frontend := os.environ.get("COMFYUI_FRONTEND"):
+        arguments += ["--front-end-root", frontend]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     log = base / "server.log"
     with log.open("w") as output:

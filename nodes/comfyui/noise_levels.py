@@ -23,6 +23,7 @@ from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
 from .conditioning import check_conditionings
 from .latents import NoiseMask, check_given, check_samples, ignored_pictures, noise_levels_of
+from .live_levels import report_levels
 from .model import check_model, describe_files
 from .notices import warn
 from .timesteps import PerFrameSampler, StepCallback, at_timesteps, keep_given
@@ -130,7 +131,8 @@ def sample_frames_at_levels(
     guider = executor.class_obj
     check_conditionings(guider.conds)
     if isinstance(sampler, PerFrameSampler):
-        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, *args, **kwargs)
+        report = report_levels(callback, sampler, sigmas)
+        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, report, *args, **kwargs)
         return keep_given(samples, latent_image, sampler.levels)
     levels = levels_to_sample(latent_image, denoise_mask)
     if (levels < 1).any():
@@ -141,11 +143,11 @@ def sample_frames_at_levels(
     elif noise.any() and sigmas[0] > PURE_NOISE and (ignored := ignored_pictures(latent_image, levels, "latent_image")):
         warn(ignored)
     extremes: list[tuple[Tensor, Tensor]] = []
+    report = report_levels(callback, sampler, sigmas)
 
     def listen(step: int, denoised: Tensor, latents: Tensor, steps: int) -> None:
         extremes.append(denoised.aminmax())
-        if callback is not None:
-            callback(step, denoised, latents, steps)
+        report(step, denoised, latents, steps)
 
     samples = executor(noise, latent_image, sampler, sigmas, None, listen, *args, **kwargs)
     if not samples.isfinite().all():

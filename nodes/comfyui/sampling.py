@@ -32,6 +32,9 @@ class PusaEuler(PerFrameSampler):
         self.continues = continues
         self.refresh = refresh
 
+    def levels_at(self, step: int, sigmas: Tensor) -> Tensor:
+        return self.table[step]
+
     def sample(
         self,
         model_wrap: Callable[..., Tensor],  # ComfyUI's guider

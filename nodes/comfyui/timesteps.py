@@ -29,6 +29,10 @@ class PerFrameSampler(comfy.samplers.Sampler):
 
     levels: Tensor
 
+    def levels_at(self, step: int, sigmas: Tensor) -> Tensor:
+        """The noise levels ``[F]`` of the frames when ``step`` steps down ``sigmas`` are done."""
+        return sigmas[step] * self.levels.to(sigmas)
+
 
 def at_timesteps(model_options: dict[str, Any], timesteps: Tensor, **transformer_options: Any) -> dict[str, Any]:
     """A copy of ``model_options`` with which the network computes at ``timesteps [F]``."""

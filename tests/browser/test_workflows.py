@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -22,9 +21,9 @@ SCREEN = (1600, 1000)
 
 
 @pytest.fixture(scope="module", params=["classic", "nodes2"])
-def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = Path(os.environ.get("PUSA_SCREENSHOTS", tmp_path_factory.mktemp("screenshots"))) / request.param
-    folder.mkdir(parents=True, exist_ok=True)
+def screenshots(request: pytest.FixtureRequest, screenshots: Path) -> Path:
+    folder = screenshots / request.param
+    folder.mkdir(exist_ok=True)
     return folder
 
 

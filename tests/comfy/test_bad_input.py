@@ -65,9 +65,12 @@ RUNS: list[tuple[Graph, str]] = [
         ),
         "which is not one noise level for each of its 3 latent frames",
     ),
-    (with_latent(odd=picture(0, 40, 32), start=keyframe("odd")), "size 40 x 32: both sides must be divisible by 16"),
     (
-        with_latent(large=picture(0, 64, 64), start=keyframe("large", latent=["empty", 0])),
+        with_latent(odd=picture(0, 40, 32), start=keyframe("odd", resize="refuse")),
+        "image is 40 x 32 and the video 32 x 32; resize the picture to 32 x 32",
+    ),
+    (
+        with_latent(large=picture(0, 64, 64), start=keyframe("large", latent=["empty", 0], resize="refuse")),
         "resize the picture to 32 x 32",
     ),
     (with_latent(start=keyframe(position=3)), "position 3 does not exist"),
