@@ -13,7 +13,7 @@ from ..sampling.keyframes import first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
 from ..weights.load import LORA_STRENGTH
 from .files import exists
-from .objective import Weighting
+from .objective import FULL_RANGE, Weighting, check_range
 from .options import NodeInput, check_values, option
 from .sources import DataOptions, ModelOptions, naming
 
@@ -63,6 +63,17 @@ class TrainOptions:
         fix="5 (as released) or 1 (as in the paper)",
         node=NodeInput(22, max=100),
     )
+    noise_range: tuple[float, float] = option(
+        "lowest and highest noise level to train on: [0.875, 1] for Wan2.2's high-noise expert, [0, 0.875] for the "
+        "low-noise one",
+        default=FULL_RANGE,
+    )
+    p_given: float = option(
+        "probability that a frame's noise level is below noise_range, as those of given frames are in sampling",
+        default=0.5,
+        ge=0,
+        le=1,
+    )
     weighting: Weighting = option(
         "loss weighting: none, bell (per frame, by its noise level) or reference", default="none", node=NodeInput(23)
     )
@@ -96,6 +107,10 @@ class TrainOptions:
             raise ValueError(f"train.warmup is {self.warmup}; use 0 to {self.steps} (train.steps)")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"train.betas is {list(self.betas)}; use two numbers from 0 to below 1")
+        try:
+            check_range(self.noise_range)
+        except ValueError as error:
+            raise ValueError(f"train.{error}") from error
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:

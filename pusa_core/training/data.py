@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache, Entry
-from .objective import sample_sigmas
+from .objective import FULL_RANGE, NoiseRange, sample_sigmas
 
 
 def generator(seed: int, *use: object) -> torch.Generator:
@@ -66,6 +66,8 @@ class Sampling:
     p_async: float
     shift: float
     caption_dropout: float
+    noise_range: NoiseRange = FULL_RANGE
+    p_given: float = 0.0
 
 
 class Batches:
@@ -97,7 +99,15 @@ class Batches:
         latents = self.cache.read(entry.latents)
         context = self.cache.read(self.no_caption if dropped else entry.context)
         noise = torch.randn(latents.shape, generator=random)
-        sigmas = sample_sigmas(1, latents.shape[1], p_async=how.p_async, shift=how.shift, generator=random)
+        sigmas = sample_sigmas(
+            1,
+            latents.shape[1],
+            p_async=how.p_async,
+            shift=how.shift,
+            noise_range=how.noise_range,
+            p_given=how.p_given,
+            generator=random,
+        )
         return latents, context, noise, sigmas[0]
 
 

@@ -13,7 +13,7 @@ import torch
 from ..storage.atomic import SaveError, write_whole
 from .config import Config
 from .data import generator
-from .evaluate import SIGMA_NAMES, validation_loss
+from .evaluate import validation_loss, validation_sigmas
 from .failure import Diverged
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
@@ -42,7 +42,8 @@ class Trainer:
             self.launch.load_shards(saved.shards)
             self.step, self.row = saved.step, saved.info["row"]
         self.saved_step = self.step
-        self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
+        sigmas = list(validation_sigmas(self.options.noise_range))
+        self.metrics = Metrics(self.folder, sigmas, self.step) if self.launch.rank == 0 else None
 
     def train(self) -> None:
         """Raises :class:`Stopped` on request, with the state of the last completed step unless ``updating``."""
@@ -125,7 +126,9 @@ class Trainer:
     def validate(self) -> None:
         data = self.setup.data
         with self._best_weights():
-            losses = validation_loss(self.model, data.cache, data.held_out, self.options.seed, self.launch)
+            losses = validation_loss(
+                self.model, data.cache, data.held_out, self.options.seed, self.launch, self.options.noise_range
+            )
         mean = sum(losses.values()) / len(losses)
         self.row |= {"validation": mean} | {f"validation_{sigma}": loss for sigma, loss in losses.items()}
         self.setup.report("validation", step=self.step, loss=mean, by_sigma=losses)

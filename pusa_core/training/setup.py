@@ -88,6 +88,7 @@ class Setup:
             "steps": step,
             "p_async": options.p_async,
             "shift": options.shift,
+            "noise_range": list(options.noise_range),
         }
         metadata = {name: str(value) for name, value in about.items()}
         if self.run is not None:
@@ -125,7 +126,14 @@ def build_setup(
     optimizer = build_optimizer(options, trainable(network).values())
     model, optimizer = launch.prepare(network, optimizer)
     network = unwrapped(model)
-    sampling = Sampling(options.seed, options.p_async, options.shift, config.data.caption_dropout)
+    sampling = Sampling(
+        options.seed,
+        options.p_async,
+        options.shift,
+        config.data.caption_dropout,
+        options.noise_range,
+        options.p_given,
+    )
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
     return Setup(
         config,
