@@ -96,9 +96,9 @@ def tasks_picture(path: Path) -> None:
     sheets = []
     for t in range(0, FRAMES, EVERY):
         sheet = Image.new("RGB", (COLUMNS * width + GAP, rows * height + GAP), PAPER)
-        for index, (title, video, levels) in enumerate(videos):
+        for index, (title, frames, bar) in enumerate(videos):
             corner = GAP + index % COLUMNS * width, GAP + index // COLUMNS * height
-            draw_panel(sheet, corner, title, video, levels, t)
+            draw_panel(sheet, corner, title, frames, bar, t)
         sheets.append(sheet)
     durations = [MILLISECONDS] * (len(sheets) - 1) + [900]
     sheets[0].save(path, save_all=True, append_images=sheets[1:], duration=durations, loop=0, quality=80, method=6)

@@ -113,8 +113,10 @@ class Batches:
         if not how.p_region:
             return latents, context, noise, sigmas
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
-        regions = {"p_region": how.p_region, "shift": how.shift, "noise_range": how.noise_range}
-        return latents, context, noise, with_regions(sigmas, size, **regions, generator=random)
+        levels = with_regions(
+            sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=how.noise_range, generator=random
+        )
+        return latents, context, noise, levels
 
 
 class ReadAhead:

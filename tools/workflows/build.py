@@ -7,7 +7,7 @@ model files. The page shows the name of a file as its title.
 from pathlib import Path
 
 from .blueprints import blueprint, has_blueprint
-from .graph import dump
+from .graph import Json, dump
 from .graphs import demo_graph, user_graph
 from .notes import demo_note, has_newer_nodes, user_note
 from .page import Page
@@ -35,7 +35,8 @@ API_NAMES |= {user_title(task): task.name for task in USER_TASKS}
 
 def documents() -> dict[str, str]:
     """The contents of all files by path in ``workflows/``."""
-    files, tables = {}, {}
+    files: dict[str, str] = {}
+    tables: dict[str, Json] = {}
     for task in DEMO_TASKS:
         graph = demo_graph(task)
         files[f"{demo_title(task)}.json"] = dump(Page(graph).document(demo_note(task)))
