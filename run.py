@@ -25,7 +25,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 TORCH = "torch==2.13.0"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # for platforms whose default build includes CUDA
 EXTRAS = {"demo": "standalone", "test": "standalone,training,test"}
-PLAYWRIGHT = "playwright-core@1.65.1"
+# playwright-core drives Chromium in the browser tests; biome lints web/js, tsc checks its types
+NODE_PACKAGES = {"playwright-core": "1.65.1", "@biomejs/biome": "2.6.8", "typescript": "7.0.2"}
 
 
 def say(text: str) -> None:
@@ -83,28 +84,39 @@ def demo(arguments: list[str]) -> int:
     return code
 
 
-def install_playwright() -> None:
-    """Install playwright-core, with which the browser tests drive Chromium; without npm they are skipped."""
-    folder = VENV / "node"
+def install_node_packages() -> Path | None:
+    """Install what the page's JavaScript is checked with; returns its folder, or None without npm."""
     npm = shutil.which("npm")
-    if npm and not (folder / "node_modules" / "playwright-core").exists():
+    if npm is None:
+        return None
+    folder = VENV / "node"
+    modules = folder / "node_modules"
+    missing = [f"{name}@{version}" for name, version in NODE_PACKAGES.items() if not (modules / name).exists()]
+    if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        call(npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, PLAYWRIGHT)
+        call(npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", folder, *missing)
+    return modules
 
 
 def test(arguments: list[str]) -> int:
-    install_playwright()
-    steps = {
-        "lint": ["-m", "ruff", "check", "."],
-        "format": ["-m", "ruff", "format", "--check", "."],
-        "types": ["-m", "tools.check_types"],
-        "tests": ["-m", "pytest", "-q", "-rs", *arguments],
+    modules = install_node_packages()
+    steps: dict[str, list[str | Path]] = {
+        "lint": [PYTHON, "-m", "ruff", "check", "."],
+        "format": [PYTHON, "-m", "ruff", "format", "--check", "."],
+        "types": [PYTHON, "-m", "tools.check_types"],
     }
-    os.environ["NODE_PATH"] = str(VENV / "node" / "node_modules")
+    if modules is None:
+        say("no npm found: the page's JavaScript is not linted, nor are its types checked")
+    else:
+        suffix = ".cmd" if os.name == "nt" else ""
+        steps["lint and format of web/js"] = [modules / ".bin" / f"biome{suffix}", "check"]
+        steps["types of web/js"] = [modules / ".bin" / f"tsc{suffix}", "--project", "jsconfig.json"]
+        os.environ["NODE_PATH"] = str(modules)
+    steps["tests"] = [PYTHON, "-m", "pytest", "-q", "-rs", *arguments]
     failed = []
     for name, command in steps.items():
         say(f"== {name}")
-        if call(PYTHON, *command):
+        if call(*command):
             failed.append(name)
     say(f"failed: {', '.join(failed)}" if failed else "all passed")
     return bool(failed)

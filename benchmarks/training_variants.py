@@ -109,7 +109,7 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
     model = TrainedWan(size.network, device=launch.device, dtype=DTYPES[size.dtype])
     model.checkpointing, model.offload = size.recompute, size.offload
     adapters = attach_lora(model, size.rank)
-    optimizer = build_optimizer(config.train, trainable(model).values())
+    optimizer = build_optimizer(config.train, trainable(model))
     data: Any = None  # a step only uses its batches
     batches: Any = RandomBatches(size)
     setup = Setup(

@@ -14,7 +14,16 @@ from .comfyui.images import as_image, free_stem
 from .comfyui.inputs import check_number
 from .comfyui.latents import Latent
 from .comfyui.model import check_model
+from .comfyui.schema import schema
 from .sampler import PusaSampler
+
+
+def read_numbers(text: str, name: str) -> list[int]:
+    """The numbers in the input ``name``. Raises ``ValueError`` for any other text."""
+    try:
+        return parse_numbers(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 class PusaAttentionMap(io.ComfyNode):
@@ -32,27 +41,28 @@ class PusaAttentionMap(io.ComfyNode):
             ),
         ]
         required = [each for each in inputs if not each.optional]
-        return io.Schema(
+        return schema(
             node_id="PusaAttentionMap",
             display_name="Pusa Attention Map",
             category="Pusa/analysis",
+            search_aliases=["visualize attention", "attention between frames"],
             description="Samples like Pusa Sampler and shows how much the latent frames attend to each other.",
             inputs=[*required, *own, *inputs[len(required) :]],
             outputs=[
-                io.Image.Output(display_name="maps"),
-                io.Latent.Output(display_name="LATENT"),
-                io.String.Output(display_name="report"),
+                io.Image.Output(display_name="maps", tooltip="Steps from top to bottom, blocks from left to right."),
+                io.Latent.Output(display_name="LATENT", tooltip="The finished video, to VAE Decode."),
+                io.String.Output(display_name="report", tooltip="The maps in words, and where the numbers are."),
             ],
             is_output_node=True,
         )
 
     @classmethod
-    def validate_inputs(cls, record_steps: str | None = None, blocks: str | None = None) -> bool | str:
-        for name, text in (("record_steps", record_steps), ("blocks", blocks)):
-            try:
-                parse_numbers("0" if text is None else text)
-            except ValueError as error:
-                return f"{name}: {error}"
+    def validate_inputs(cls, record_steps: str | None = None) -> bool | str:
+        # one input only: ComfyUI marks every input that this function takes, and puts its name before the message
+        try:
+            parse_numbers("0" if record_steps is None else record_steps)
+        except ValueError as error:
+            return str(error)
         return True
 
     @classmethod
@@ -75,7 +85,7 @@ class PusaAttentionMap(io.ComfyNode):
         check_number(shift, "shift", 0.01, 100)
         check_model(model, "model")
         count = len(model.model.diffusion_model.blocks)
-        chosen = parse_numbers(record_steps), parse_numbers(blocks)
+        chosen = read_numbers(record_steps, "record_steps"), read_numbers(blocks, "blocks")
         recorder = AttentionRecorder(*chosen, total_steps=steps, total_blocks=count)
         sigmas = flow_sigmas(steps, shift)
         model, model_low = (m and record_attention(m, recorder, sigmas) for m in (model, model_low))

@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..demo.clips import FRAMES, draw_scene
 from ..demo.dataset import write_dataset
@@ -13,18 +13,34 @@ from ..pusa_core.media.video import write_video
 from ..pusa_core.storage.atomic import write_whole
 from ..pusa_core.weights.demo_files import VAE
 from .comfyui.demo_encoders import demo_clip, demo_vae
+from .comfyui.schema import schema
+
+
+def scene_seed() -> io.Input:
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFF,
+        control_after_generate=True,
+        tooltip="Selects the clip. Nodes with the same seed give parts of the same clip.",
+    )
 
 
 class PusaDemoLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaDemoLoader",
             display_name="Pusa Demo CLIP and VAE",
             category="Pusa/demo",
+            search_aliases=["demo model", "try without download"],
             description="Text encoder and VAE of the small demo model included in this pack. No download needed.",
             inputs=[],
-            outputs=[io.Clip.Output(display_name="clip"), io.Vae.Output(display_name="vae")],
+            outputs=[
+                io.Clip.Output(display_name="clip", tooltip="To CLIP Text Encode."),
+                io.Vae.Output(display_name="vae", tooltip="To VAE Encode Keyframes and VAE Decode."),
+            ],
         )
 
     @classmethod
@@ -35,35 +51,44 @@ class PusaDemoLoader(io.ComfyNode):
 class PusaDemoImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaDemoImage",
             display_name="Pusa Demo Image",
             category="Pusa/demo",
+            search_aliases=["demo picture", "example image"],
             description="The first frame of a clip like those the demo model was trained on, and its prompt.",
-            inputs=[io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True)],
-            outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
+            inputs=[scene_seed()],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="To VAE Encode Keyframes."),
+                io.String.Output(display_name="prompt", tooltip="What is to be seen, to CLIP Text Encode."),
+            ],
         )
 
     @classmethod
     def execute(cls, seed: int) -> io.NodeOutput:
         scene = draw_scene(seed)
-        return io.NodeOutput(torch.from_numpy(scene.render([0])), scene.caption)
+        image = torch.from_numpy(scene.render([0]))
+        return io.NodeOutput(image, scene.caption, ui=ui.PreviewImage(image, cls=cls))
 
 
 class PusaDemoClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaDemoClip",
             display_name="Pusa Demo Clip",
             category="Pusa/demo",
+            search_aliases=["demo video", "example clip"],
             description="Frames of a clip like those the demo model was trained on, and its prompt.",
             inputs=[
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFF, control_after_generate=True),
+                scene_seed(),
                 io.Int.Input("first", default=0, min=0, max=FRAMES - 1, tooltip="Index of the first frame, from 0."),
                 io.Int.Input("length", default=FRAMES, min=1, max=FRAMES, tooltip="Number of frames."),
             ],
-            outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="prompt")],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="To VAE Encode Keyframes."),
+                io.String.Output(display_name="prompt", tooltip="What is to be seen, to CLIP Text Encode."),
+            ],
         )
 
     @classmethod
@@ -77,10 +102,11 @@ class PusaDemoClip(io.ComfyNode):
 class PusaDemoDataset(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaDemoDataset",
             display_name="Pusa Demo Dataset",
             category="Pusa/demo",
+            search_aliases=["demo training data", "example dataset"],
             description="A training folder of captioned clips like those the demo model was trained on.",
             inputs=[
                 io.Int.Input("first_scene", default=20000, min=0, max=0xFFFFFFFF, tooltip="Seed of the first clip."),

@@ -6,8 +6,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..pusa_core import Given, latent_length, lead_in
-from ..pusa_core.sampling.keyframes import STRIDE, check_size, clip_start, latent_position
+from ..pusa_core.sampling.fit import CROP, FITS, fit_pictures, whole_size
+from ..pusa_core.sampling.keyframes import STRIDE, clip_start, latent_position
+from .comfyui.inputs import check_number
 from .comfyui.latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
+from .comfyui.notices import warn
+from .comfyui.schema import schema
 
 LONGEST = 4001  # pixel frames
 LATENT_FRAMES, PIXEL_FRAMES = "latent frames", "pixel frames"
@@ -22,6 +26,24 @@ def start_of(clip_frames: int, position: int, counts: str, frames: int) -> int:
     return clip_start(clip_frames, position, frames)
 
 
+def fit_to_video(image: Tensor, latent: Latent | None, resize: str) -> Tensor:
+    """``image [T, H, W, C]`` at the size of the video, and a notice where it was not.
+
+    That of ``latent``; without one the nearest size of a video that the picture has.
+    """
+    height, width = image.shape[1:3]
+    size = (
+        whole_size(width, height)
+        if latent is None
+        else (latent["samples"].shape[4] * 8, latent["samples"].shape[3] * 8)
+    )
+    fitted = fit_pictures(image, size, resize)
+    if fitted is not image:
+        how = "cover it, and cropped" if resize == CROP else "fit into it, with black bars"
+        warn(f"image is {width} x {height} and the video {size[0]} x {size[1]}: it is scaled to {how}.")
+    return fitted
+
+
 def encode_clip(vae: Any, image: Tensor, start: int, from_end: bool) -> Tensor:
     """Pixel frames ``[T, H, W, C]`` -> the latents ``[1, 16, T', h, w]`` of a clip at latent frame ``start``."""
     clip, drop = lead_in(image[..., :3], start, from_end=from_end)
@@ -31,14 +53,19 @@ def encode_clip(vae: Any, image: Tensor, start: int, from_end: bool) -> Tensor:
 class PusaEncodeKeyframes(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaEncodeKeyframes",
             display_name="VAE Encode Keyframes",
             category="Pusa",
+            search_aliases=[
+                *("first frame", "last frame", "start frame", "end frame", "start and end frames", "image to video"),
+                *("extend video", "continue video", "video to video", "transition", "I2V", "FLF2V"),
+            ],
+            advanced=["position_counts"],
             description="Places an image or clip in the video as given frames. Chain several for start and end.",
             inputs=[
                 io.Vae.Input("vae", tooltip="The Wan2.1 VAE."),
-                io.Image.Input("image", tooltip="An image, or the frames of a clip; width and height divisible by 16."),
+                io.Image.Input("image", tooltip="An image, or the frames of a clip, of any size."),
                 io.Int.Input(
                     "position",
                     default=0,
@@ -64,8 +91,33 @@ class PusaEncodeKeyframes(io.ComfyNode):
                     tooltip="Unit of position. A clip placed by pixel frame must begin at 0, 1, 5, 9, ... or end at "
                     "-1, -5, -9, ...",
                 ),
+                io.Float.Input(
+                    "noise_level",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=io.NumberDisplay.slider,
+                    optional=True,
+                    tooltip="0 keeps the image or clip exactly, more lets it change, 1 generates its frames anew. For "
+                    "levels of single frames: Frame Conditioning Mask.",
+                ),
+                io.Combo.Input(
+                    "resize",
+                    options=list(FITS),
+                    default=CROP,
+                    optional=True,
+                    tooltip="An image of another size than the video's: crop (scale it to cover, cut what sticks out), "
+                    "pad (scale it to fit, black bars) or refuse.",
+                ),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="LATENT",
+                    tooltip="The video with these frames given, to a sampler, to Frame Conditioning Mask, or to the "
+                    "next of these nodes.",
+                )
+            ],
         )
 
     @classmethod
@@ -89,15 +141,17 @@ class PusaEncodeKeyframes(io.ComfyNode):
         length: int,
         latent: Latent | None = None,
         position_counts: str = LATENT_FRAMES,
+        noise_level: float = 0.0,
+        resize: str = CROP,
     ) -> io.NodeOutput:
+        check_number(noise_level, "noise_level", 0, 1)
         if image.ndim != 4 or not image.shape[0] or image.shape[-1] < 3:
             raise ValueError(f"image has shape {list(image.shape)}; it must hold a picture, [frames, height, width, 3]")
-        check_size(image.shape[2], image.shape[1])
         if getattr(vae, "latent_channels", None) != CHANNELS or getattr(vae, "latent_dim", None) != 3:
             raise ValueError("vae is not the Wan2.1 VAE (16 channels, video); load wan_2.1_vae with Load VAE")
         frames = latent_length(length) if latent is None else check_samples(latent, "latent").shape[2]
         start = start_of(len(image), position, position_counts, frames)
-        keyframe = encode_clip(vae, image, start, from_end=position < 0)
+        keyframe = encode_clip(vae, fit_to_video(image, latent, resize), start, from_end=position < 0)
         if not keyframe.isfinite().all():
             raise ValueError(
                 "image becomes NaN or infinite in the VAE; look for the node before that made such values, or choose "
@@ -107,5 +161,5 @@ class PusaEncodeKeyframes(io.ComfyNode):
             given = Given.empty(keyframe, frames)
         else:
             given = Given(latent["samples"].to(keyframe), noise_levels_of(latent, "latent"))
-        given = given.place(keyframe, start)
+        given = given.place(keyframe, start, noise_level)
         return io.NodeOutput(with_noise_levels(latent or {}, given.latents, given.noise_levels))

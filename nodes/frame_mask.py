@@ -5,10 +5,20 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..pusa_core.analysis.timeline import draw_timeline
+from ..pusa_core.sampling.keyframes import pixel_length
 from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries
 from .comfyui.images import as_image
-from .comfyui.latents import Latent, check_samples, frames_without_picture, noise_levels_of, with_noise_levels
+from .comfyui.latents import (
+    Latent,
+    check_samples,
+    frames_without_picture,
+    holds_picture,
+    noise_levels_of,
+    with_noise_levels,
+)
 from .comfyui.notices import warn
+from .comfyui.rough_pictures import rough_pictures
+from .comfyui.schema import schema
 
 LONGEST = 1000  # latent frames; longer videos are not expected
 
@@ -25,13 +35,14 @@ def levels_to_change(latent: Latent) -> Tensor:
 class PusaFrameMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaFrameMask",
             display_name="Frame Conditioning Mask",
             category="Pusa",
+            search_aliases=["timeline", "noise level", "noise multipliers", "per-frame noise", "denoise per frame"],
             description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
             inputs=[
-                io.Latent.Input("latent"),
+                io.Latent.Input("latent", tooltip="A video with given frames, from VAE Encode Keyframes."),
                 io.String.Input(
                     "noise_levels",
                     default="0:0",
@@ -41,7 +52,12 @@ class PusaFrameMask(io.ComfyNode):
                     'the ramp "0-3:0..0.5". Other frames keep their level.',
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT"), io.Image.Output(display_name="timeline")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="LATENT", tooltip="The same video with these noise levels, to a sampler."
+                ),
+                io.Image.Output(display_name="timeline", tooltip="A picture of the noise level of every frame."),
+            ],
         )
 
     @classmethod
@@ -64,6 +80,12 @@ class PusaFrameMask(io.ComfyNode):
                 f"sampler will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level "
                 f"at 1. Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
             )
-        timeline = as_image(draw_timeline(levels, frozenset(empty)))
-        masked = with_noise_levels(latent, samples, levels)
-        return io.NodeOutput(masked, timeline, ui=ui.PreviewImage(timeline, cls=cls))
+        given = holds_picture(samples).nonzero().flatten().tolist()
+        timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(samples, given)))
+        numbers = {
+            "noise_levels": levels.tolist(),
+            "given": given,
+            "frames": [pixel_length(len(levels))],
+        }
+        shown = {**ui.PreviewImage(timeline, cls=cls).as_dict(), **numbers}
+        return io.NodeOutput(with_noise_levels(latent, samples, levels), timeline, ui=shown)

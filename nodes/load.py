@@ -6,13 +6,19 @@ from typing import Any
 
 import folder_paths
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..pusa_core import load_lora
 from ..pusa_core.weights.demo_files import DIT
 from ..pusa_core.weights.load import LORA_STRENGTH
+from .comfyui.demo_preview import preview_in_demo_colours
+from .comfyui.gguf import SUFFIX, gguf_names, load_gguf
 from .comfyui.inputs import check_number
 from .comfyui.model import add_lora, load_wan
+from .comfyui.noise_levels import read_noise_levels
+from .comfyui.notices import show
+from .comfyui.schema import schema
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +41,35 @@ def made_for_pusa(model_name: str) -> bool:
     return "pusa" in name.lower() and name != DIT.name  # the demo's base is a plain text-to-video model
 
 
+def load(model_name: str, weight_dtype: str) -> ModelPatcher:
+    """A file of ``models/diffusion_models`` as a MODEL with our DiT."""
+    if not model_name.lower().endswith(SUFFIX):
+        path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        return load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
+    if WEIGHT_DTYPES[weight_dtype]:
+        raise ValueError(
+            f"weight_dtype is {weight_dtype}, but {model_name} is a GGUF file, whose weights stay as they are in "
+            f"memory; set it to default"
+        )
+    return load_gguf(model_name)
+
+
 class PusaLoad(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaLoad",
             display_name="Pusa Load",
             category="Pusa",
+            search_aliases=["load Pusa", "Pusa LoRA", "load diffusion model", "UNET loader", "Wan model", "checkpoint"],
+            advanced=["weight_dtype"],
             description="Loads a Wan text-to-video model with one noise level per latent frame, and a Pusa LoRA.",
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
-                    tooltip="A Wan2.1 or Wan2.2-14B text-to-video model, from models/diffusion_models.",
+                    options=[*folder_paths.get_filename_list("diffusion_models"), *gguf_names()],
+                    tooltip="A Wan2.1 or Wan2.2-14B text-to-video model, from models/diffusion_models; .gguf files "
+                    "with the pack ComfyUI-GGUF.",
                 ),
                 io.Combo.Input(
                     "lora_name",
@@ -71,7 +93,12 @@ class PusaLoad(io.ComfyNode):
                     tooltip="Dtype of the weights in memory; fp8 halves it.",
                 ),
             ],
-            outputs=[io.Model.Output(display_name="model"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model", tooltip="To Pusa Sampler, or to any node that takes a MODEL, such as a LoRA."
+                ),
+                io.String.Output(display_name="report", tooltip="What was found in the files, also shown on the node."),
+            ],
         )
 
     @classmethod
@@ -81,8 +108,9 @@ class PusaLoad(io.ComfyNode):
         if weight_dtype not in WEIGHT_DTYPES:
             raise ValueError(f'weight_dtype is "{weight_dtype}"; choose one of {", ".join(WEIGHT_DTYPES)}')
         check_number(lora_strength, "lora_strength", -10, 10)
-        path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        model = load_wan(path, dict(WEIGHT_DTYPES[weight_dtype]))
+        model = load(model_name, weight_dtype)
+        if Path(model_name).name == DIT.name:
+            preview_in_demo_colours(model)
         report = f"{model_name}: {model.model.diffusion_model.report}"
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
@@ -92,4 +120,5 @@ class PusaLoad(io.ComfyNode):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
         log.info("%s", report)
-        return io.NodeOutput(model, report)
+        show(report)
+        return io.NodeOutput(read_noise_levels(model), report)

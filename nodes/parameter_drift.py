@@ -10,6 +10,7 @@ from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.attention_recorder import show_progress
 from .comfyui.images import as_image, free_stem
 from .comfyui.inputs import check_number
+from .comfyui.schema import schema
 
 NONE = "none"
 
@@ -18,10 +19,11 @@ class PusaParameterDrift(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         models = folder_paths.get_filename_list("diffusion_models")
-        return io.Schema(
+        return schema(
             node_id="PusaParameterDrift",
             display_name="Pusa Parameter Drift",
             category="Pusa/analysis",
+            search_aliases=["compare models", "compare checkpoints", "LoRA analysis"],
             description="Shows which parameters a LoRA or a fine-tune has changed, and by how much.",
             inputs=[
                 io.Combo.Input("model_name", options=models, tooltip="The original Wan text-to-video model."),
@@ -31,7 +33,14 @@ class PusaParameterDrift(io.ComfyNode):
                     default=NONE,
                     tooltip="The LoRA applied to it; none to compare with another model.",
                 ),
-                io.Float.Input("lora_strength", default=LORA_STRENGTH, min=-10.0, max=10.0, step=0.05),
+                io.Float.Input(
+                    "lora_strength",
+                    default=LORA_STRENGTH,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="The strength at which the LoRA is applied.",
+                ),
                 io.Combo.Input(
                     "other_model_name",
                     options=[NONE, *models],
@@ -44,7 +53,12 @@ class PusaParameterDrift(io.ComfyNode):
                     tooltip="Prefix of the .csv file with the values, in the output folder.",
                 ),
             ],
-            outputs=[io.Image.Output(display_name="chart"), io.String.Output(display_name="report")],
+            outputs=[
+                io.Image.Output(
+                    display_name="chart", tooltip="Relative change by component, by block and by parameter."
+                ),
+                io.String.Output(display_name="report", tooltip="The change in words, and where the numbers are."),
+            ],
             is_output_node=True,
         )
 

@@ -6,18 +6,20 @@ from comfy_api.latest import io
 
 from .comfyui.model import check_model
 from .comfyui.noise_levels import read_noise_levels
+from .comfyui.schema import schema
 
 
 class PusaPatchModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaPatchModel",
             display_name="Pusa Patch Model",
             category="Pusa",
+            search_aliases=["Pusa with KSampler", "native Pusa", "per-frame timestep", "GGUF"],
             description="Lets ComfyUI's own samplers respect the noise level of every latent frame of a LATENT.",
             inputs=[io.Model.Input("model", tooltip="Any Wan2.1 or Wan2.2-14B text-to-video model.")],
-            outputs=[io.Model.Output(display_name="model")],
+            outputs=[io.Model.Output(display_name="model", tooltip="To KSampler, or to any other sampler.")],
         )
 
     @classmethod

@@ -12,31 +12,7 @@ from .comfyui.latents import Latent, check_given, check_samples, ignored_picture
 from .comfyui.model import check_model, check_refreshable
 from .comfyui.notices import warn
 from .comfyui.sampling import sample_frames
-
-FOREIGN = {
-    "concat_latent_image": "the picture of an image-to-video node",
-    "time_dim_concat": "reference frames",
-    "reference_latents": "reference pictures",
-    "context_latents": "reference pictures",
-    "vace_frames": "a VACE control video",
-    "camera_conditions": "a camera path",
-}
-"""Entries that nodes for other Wan models add to a conditioning; a text-to-video model ignores or misreads them."""
-
-
-def check_conditioning(conditioning: list, name: str) -> None:
-    """Raise ``ValueError`` if the CONDITIONING input ``name`` is meant for another kind of model."""
-    for tensor, extras in conditioning:
-        for key in FOREIGN.keys() & extras.keys():
-            raise ValueError(
-                f"{name} carries {FOREIGN[key]} ({key}), meant for another Wan model; connect a plain text prompt "
-                f"and give pictures with VAE Encode Keyframes"
-            )
-        if tensor.ndim != 3 or tensor.shape[-1] != 4096:
-            raise ValueError(
-                f"{name} is a text embedding of shape {list(tensor.shape)}; Wan needs [1, words, 4096]: "
-                f"encode the prompt with the umt5-xxl text encoder (CLIP type wan)"
-            )
+from .comfyui.schema import schema
 
 
 def split_stages(
@@ -53,19 +29,38 @@ def split_stages(
 class PusaSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaSampler",
             display_name="Pusa Sampler",
             category="Pusa",
+            search_aliases=["generate video", "image to video", "text to video", "video sampler", "KSampler"],
+            advanced=["switch", "given_frames_refresh"],
             description="Generates a video from a prompt alone, or around given frames anywhere in it.",
             inputs=[
                 io.Model.Input("model", tooltip="From Pusa Load. For Wan2.2: the high-noise model."),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
+                io.Conditioning.Input("positive", tooltip="The prompt, from CLIP Text Encode."),
+                io.Conditioning.Input("negative", tooltip="What to avoid. Without effect at cfg 1."),
                 io.Latent.Input("latent", tooltip="An empty video, or one with given frames (VAE Encode Keyframes)."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
-                io.Int.Input("steps", default=10, min=1, max=1000),
-                io.Float.Input("cfg", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise: another one makes another video.",
+                ),
+                io.Int.Input(
+                    "steps", default=10, min=1, max=1000, tooltip="10 are enough with a Pusa LoRA; 4 with a turbo LoRA."
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=3.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Higher values follow the prompt more closely; 1 takes half the time and no negative.",
+                ),
                 io.Float.Input(
                     "shift",
                     default=5.0,
@@ -94,7 +89,7 @@ class PusaSampler(io.ComfyNode):
                     "only once. Faster if many frames are given; costs memory. Requires a model from Pusa Load.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="LATENT")],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The finished video, to VAE Decode.")],
         )
 
     @classmethod
@@ -120,8 +115,6 @@ class PusaSampler(io.ComfyNode):
         for name, each in (("model", model), ("model_low", model_low)):
             if each is not None and given_frames_refresh != 1:
                 check_refreshable(each, name, given_frames_refresh)
-        check_conditioning(positive, "positive")
-        check_conditioning(negative, "negative")
         samples = check_samples(latent, "latent")
         levels = noise_levels_of(latent, "latent")
         check_given(samples, levels, "latent")

@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from .comfyui.progress import TrainingProgress
+from .comfyui.schema import schema
 from .comfyui.train_files import (
     check_target,
     dataset_folder,
@@ -21,7 +22,7 @@ from .comfyui.train_files import (
     run_folder,
     save_sample_image,
 )
-from .comfyui.train_inputs import as_advanced, check_options, in_order, option_values
+from .comfyui.train_inputs import check_options, in_order, option_values
 from .comfyui.training import run_training
 from .load import NO_LORA
 
@@ -57,14 +58,12 @@ def own_inputs() -> dict[int, io.Input]:
             default="my_pusa_lora",
             tooltip="File name of the new LoRA, without .safetensors.",
         ),
-        35: as_advanced(
-            io.Combo.Input(
-                "init_lora",
-                options=[NO_LORA, *folder_paths.get_filename_list("loras")],
-                default=NO_LORA,
-                optional=True,
-                tooltip="A LoRA to start from, such as the released Pusa LoRA.",
-            )
+        35: io.Combo.Input(
+            "init_lora",
+            options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+            default=NO_LORA,
+            optional=True,
+            tooltip="A LoRA to start from, such as the released Pusa LoRA.",
         ),
         36: io.Image.Input("sample_image", optional=True, tooltip="First frame of the sample videos."),
     }
@@ -73,10 +72,12 @@ def own_inputs() -> dict[int, io.Input]:
 class PusaTrainLora(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        return schema(
             node_id="PusaTrainLora",
             display_name="Pusa Train LoRA",
-            category="Pusa",
+            category="Pusa/training",
+            search_aliases=["train a LoRA", "fine-tune", "finetuning", "training", "trainer"],
+            advanced=["init_lora"],
             description="Trains a LoRA with one noise level per latent frame on a folder of captioned clips. Interrupt "
             "saves a checkpoint; queueing the same graph again resumes.",
             is_output_node=True,
@@ -86,8 +87,8 @@ class PusaTrainLora(io.ComfyNode):
                 io.AnyType.Output(
                     display_name="lora_name", tooltip="Connect to lora_name of Pusa Load or a core LoRA loader."
                 ),
-                io.Image.Output(display_name="loss"),
-                io.String.Output(display_name="summary"),
+                io.Image.Output(display_name="loss", tooltip="The loss at every step."),
+                io.String.Output(display_name="summary", tooltip="The run in a few lines, with the clips skipped."),
             ],
         )
 

@@ -1,14 +1,16 @@
-"""A minimal client for ComfyUI's HTTP API."""
+"""A minimal client for ComfyUI's HTTP API, of the standard library alone; ``docs/api.md`` shows it at work."""
 
 import json
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Graph = dict[str, dict[str, Any]]
 
@@ -24,6 +26,8 @@ class RunFailed(Exception):
 
 
 class ComfyClient:
+    """``url``: of the server, such as ``http://127.0.0.1:8188``."""
+
     def __init__(self, url: str) -> None:
         self.url = url
 
@@ -35,11 +39,14 @@ class ComfyClient:
         return json.loads(self.get(path))
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        data = json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
-            text = response.read()
-        return json.loads(text) if text else None
+        return self._send(path, json.dumps(body).encode(), "application/json")
+
+    def upload(self, path: str | Path) -> str:
+        """Upload a picture or clip to the input folder; returns its name there, for *Load Image* or *Load Video*."""
+        boundary, path = uuid.uuid4().hex, Path(path)
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
+        data = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        return self._send("/upload/image", data, f"multipart/form-data; boundary={boundary}")["name"]
 
     def queue(self, graph: Graph) -> str:
         """Queue a graph and return the prompt id. Raises ``PromptRefused``."""
@@ -69,11 +76,19 @@ class ComfyClient:
         """Download a file written by an output node, given its entry in the outputs."""
         return self.get("/view?" + urllib.parse.urlencode(entry))
 
-    def latent(self, graph: Graph, node: str, output: int = 0) -> Tensor:
+    def latent(self, graph: Graph, node: str, output: int = 0) -> "Tensor":
         """Run a graph and return the samples of a node's LATENT output."""
+        from safetensors.torch import load  # this alone needs torch
+
         save = {"class_type": "SaveLatent", "inputs": {"samples": [node, output], "filename_prefix": "latent"}}
         outputs = self.run({**graph, "save_latent": save})
         return load(self.file(outputs["save_latent"]["latents"][0]))["latent_tensor"]
+
+    def _send(self, path: str, data: bytes, content_type: str) -> Any:
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": content_type})
+        with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            text = response.read()
+        return json.loads(text) if text else None
 
 
 def _reasons(answer: dict[str, Any]) -> str:

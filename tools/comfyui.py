@@ -9,7 +9,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,13 @@ def find_comfyui() -> Path | None:
         return Path(path)
     places = (PACK.parents[1], Path.home() / "comfy" / "ComfyUI")
     return next((place for place in places if (place / "main.py").is_file()), None)
+
+
+def find_pack(comfyui: Path, name: str) -> Path | None:
+    """The pack ``name`` of others, in ``$COMFYUI_PACKS`` or among the custom nodes of ``comfyui``."""
+    folders = [Path(os.environ["COMFYUI_PACKS"])] if "COMFYUI_PACKS" in os.environ else []
+    packs = (pack for folder in (*folders, comfyui / "custom_nodes") for pack in folder.iterdir())
+    return next((pack.resolve() for pack in packs if pack.name.lower() == name.lower()), None)
 
 
 def python_of(comfyui: Path) -> str:
@@ -55,11 +62,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(comfyui: Path, base: Path) -> Iterator[str]:
-    """Run a server on ``base`` until the context exits; yields its URL. Its output goes to ``base/server.log``."""
+def running_server(comfyui: Path, base: Path, options: Sequence[str] = ("--cpu",)) -> Iterator[str]:
+    """Run a server on ``base`` until the context exits; yields its URL. Its output goes to ``base/server.log``.
+
+    ``$COMFYUI_FRONTEND``, the ``static`` folder of a comfyui-frontend-package, replaces ComfyUI's own page.
+    """
     port = free_port()
-    arguments = ["main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
+    arguments = ["main.py", *options, "--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
     arguments += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb"]
+    if frontend := os.environ.get("COMFYUI_FRONTEND"):
+        arguments += ["--front-end-root", frontend]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     log = base / "server.log"
     with log.open("w") as output:

@@ -16,6 +16,7 @@ from PIL import Image
 from demo.clips import EXAMPLE_SCENE, Scene, draw_scene
 from pusa_core.cli.main import main as pusa_core
 from pusa_core.media.video import contact_sheet, read_frames
+from pusa_core.storage.atomic import write_whole
 from tools.comfy_client import ComfyClient
 from tools.comfyui import find_comfyui, temporary_server
 
@@ -41,8 +42,9 @@ def generate_in_comfyui(comfyui: Path, seed: int, out: Path) -> None:
         client = ComfyClient(url)
         outputs = client.run(graph)
         entry = next(e for node in outputs.values() for e in node.get("images", []) if e["filename"].endswith(".mp4"))
-        out.write_bytes(client.file(entry))
-    contact_sheet(read_frames(out)).save(out.with_suffix(".sheet.png"))
+        video = client.file(entry)
+    write_whole(out, lambda path: path.write_bytes(video), replace=False)
+    write_whole(out.with_suffix(".sheet.png"), contact_sheet(read_frames(out)).save)
 
 
 def generate_with_pusa_core(scene: Scene, out: Path) -> None:

@@ -4,12 +4,12 @@ The ``vbench`` package finds the videos of a prompt by name, ``<prompt>-<index>.
 (``VBench.build_full_info_json``).
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pusa_core.media.video import frame_size
+from pusa_core.storage.json_text import parse_json
 
 SAMPLES = 5  # videos per prompt that the package looks for
 RATIO_TOLERANCE = 0.03  # of aspect ratios; 7:4, the suite's crop nearest to 832 x 480, is 1 % off
@@ -51,14 +51,14 @@ def read_list(path: Path) -> list[Entry]:
         ValueError: not such a file, a duplicate prompt, or one that is not a valid file name.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         entries = [
             Entry(index, str(item["prompt_en"]), str(item["image_name"]), tuple(item["dimension"]))
             for index, item in enumerate(content)
         ]
         if not entries:
             raise ValueError("it is empty")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not VBench's list of the image-to-video suite ({error!r}): each entry needs prompt_en, "
             f"image_name and dimension; use vbench2_beta_i2v/vbench2_i2v_full_info.json of a present VBench checkout"

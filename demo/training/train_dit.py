@@ -23,6 +23,7 @@ from pusa_core import WanConfig, WanModel, load_checkpoint
 from pusa_core.media.demo_text import encode_text, word_vector
 from pusa_core.model.attention import attention
 from pusa_core.model.rope import PLAIN
+from pusa_core.storage.atomic import write_whole
 from pusa_core.training import fafm_loss, sample_sigmas
 from pusa_core.weights.demo_files import DIT
 
@@ -50,8 +51,7 @@ def cached_clips(count: int) -> tuple[Tensor, list[str]]:
     scenes = [draw_scene(TRAINING_SEEDS + index) for index in range(count)]
     if not path.exists():
         latents = encode_clips(scenes).half()
-        path.parent.mkdir(exist_ok=True)
-        save_file({"latents": latents}, path)
+        write_whole(path, lambda temporary: save_file({"latents": latents}, temporary))
     return load_file(path)["latents"], [scene.caption for scene in scenes]
 
 
@@ -142,8 +142,8 @@ def train(model: WanModel, args: argparse.Namespace) -> None:
 
 
 def save_base(model: nn.Module) -> None:
-    DIT.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}, DIT)
+    tensors = {name: value.half().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_whole(DIT, lambda path: save_file(tensors, path))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from demo.clips import FRAMES, draw_scene
 from demo.training.vae_names import diffusers_to_wan
+from pusa_core.storage.atomic import write_whole
 from pusa_core.weights.demo_files import VAE
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,8 @@ def normalise_latents(vae: AutoencoderKLWan, video: Tensor) -> None:
 
 def save_vae(vae: AutoencoderKLWan, path: Path) -> None:
     names = diffusers_to_wan(vae.state_dict())
-    save_file({names[k]: v.to(torch.float16).contiguous() for k, v in vae.state_dict().items()}, path)
+    tensors = {names[k]: v.to(torch.float16).contiguous() for k, v in vae.state_dict().items()}
+    write_whole(path, lambda temporary: save_file(tensors, temporary))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Noise levels per latent frame, stored in a LATENT as ``noise_mask [1, 1, F, 1, 1]``."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,26 @@ _CUT = (
     "a node such as TrimVideoLatent, LatentCut or LatentConcat has changed the frames and left the noise_mask as it was"
 )
 _SPATIAL = "a node such as SetLatentNoiseMask has set it, which masks areas of a picture"
+
+
+class NoiseMask(Tensor):
+    """A ``noise_mask [1, 1, F, 1, 1]`` that is never interpolated in time.
+
+    Newer versions of ComfyUI interpolate a mask to the length of the video before a MODEL can see it, so that the
+    levels of another video would look right, and nobody asked for them.
+    """
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.nn.functional.interpolate:
+            return super().__torch_function__(func, types, args, kwargs or {})
+        mask, size = args[0], torch.Size((kwargs or {}).get("size") or args[1])
+        check_mask(mask, size[0], "latent_image")
+        if mask.shape[2:] != size and mask.shape[3:] == (1, 1):
+            return mask.expand(*mask.shape[:2], *size)  # the very values, where interpolation would round
+        return super().__torch_function__(func, types, args, kwargs or {})
 
 
 def check_samples(latent: Latent, name: str) -> Tensor:
@@ -47,14 +68,8 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
     mask = latent.get("noise_mask")
     if mask is None:
         return torch.ones(frames)
-    if not mask.numel():
-        raise ValueError(f"{name} has a noise_mask of shape {list(mask.shape)}, which is empty; {_FIX}")
-    if mask.ndim != 5 or mask.shape[2] not in (1, frames):
-        raise ValueError(
-            f"{name} has a noise_mask of shape {list(mask.shape)}, which is not one noise level for each of its "
-            f"{frames} latent frames, [1, 1, {frames}, 1, 1]: {_CUT if mask.ndim == 5 else _SPATIAL}; {_FIX}"
-        )
-    by_frame = rearrange(mask.float().cpu(), "b c f h w -> f (b c h w)")
+    check_mask(mask, frames, name)
+    by_frame = rearrange(mask.as_subclass(Tensor).float().cpu(), "b c f h w -> f (b c h w)")
     levels = by_frame[:, 0]
     if not torch.equal(by_frame, levels[:, None].expand_as(by_frame)):
         raise ValueError(f"{name} has a noise_mask that varies within a frame or over the batch: {_SPATIAL}; {_FIX}")
@@ -66,9 +81,21 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
     return levels.expand(frames).clone()
 
 
+def check_mask(mask: Tensor, frames: int, name: str) -> None:
+    """Raise ``ValueError`` unless the ``noise_mask`` of a LATENT has a value for each latent frame, or one for all."""
+    if not mask.numel():
+        raise ValueError(f"{name} has a noise_mask of shape {list(mask.shape)}, which is empty; {_FIX}")
+    if mask.ndim != 5 or mask.shape[2] not in (1, frames):
+        raise ValueError(
+            f"{name} has a noise_mask of shape {list(mask.shape)}, which is not one noise level for each of its "
+            f"{frames} latent frames, [1, 1, {frames}, 1, 1]: {_CUT if mask.ndim == 5 else _SPATIAL}; {_FIX}"
+        )
+
+
 def with_noise_levels(latent: Latent, samples: Tensor, levels: Tensor) -> Latent:
     """A copy of ``latent`` with other samples and noise levels ``[F]``."""
-    return {**latent, "samples": samples, "noise_mask": rearrange(levels, "f -> 1 1 f 1 1")}
+    mask = rearrange(levels, "f -> 1 1 f 1 1").as_subclass(NoiseMask)
+    return {**latent, "samples": samples, "noise_mask": mask}
 
 
 def holds_picture(samples: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...pusa_core import Lora
+from ...pusa_core import Lora, WanModel
 from ...pusa_core.weights.checkpoints import Checkpoint, check_text_to_video, parse_checkpoint
 from ...pusa_core.weights.files import check_file, check_finite, is_pickled, read_file, shard_paths
 from ...pusa_core.weights.lora import LoraMatch, check_strength, match_lora
 from ...pusa_core.weights.quantised import FP8, as_e4m3, comfy_tensors, dequantise
-from .network import ComfyWanModel, adopt
+from .network import adopt
 
 FILES = "pusa_files"
 """Attachment of a MODEL: the names of the files that it was loaded from, for messages."""
@@ -89,7 +89,7 @@ def host_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
             weights[f"{name}.weight"], kept[name] = as_e4m3(weights[f"{name}.weight"], layer)
         else:
             kept[name] = layer
-    return comfy_tensors(weights, kept, marker=not mixed)
+    return comfy_tensors(weights, kept, marker=not mixed) | checkpoint.settings
 
 
 def keep_full_precision(native: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -162,7 +162,7 @@ def check_model(model: ModelPatcher, name: str) -> None:
 
 def check_refreshable(model: ModelPatcher, name: str, refresh: int) -> None:
     """Raise ``ValueError`` unless the MODEL input ``name`` supports the KV cache for given frames."""
-    if not isinstance(model.model.diffusion_model, ComfyWanModel):
+    if not isinstance(model.model.diffusion_model, WanModel):
         raise ValueError(
             f"given_frames_refresh is {refresh}, but {name} was not loaded by Pusa Load, and ComfyUI's own network "
             f"computes all frames at every step; set it to 1, or load {name} with Pusa Load"

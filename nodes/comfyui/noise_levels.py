@@ -1,16 +1,15 @@
-"""Patches any native Wan text-to-video MODEL to read the noise levels of a LATENT, for ComfyUI's own samplers.
+"""One way into ComfyUI's sampling: a MODEL that reads the noise levels of the LATENT it samples.
 
-Two stateless wrappers. The one around the whole sampling consumes the ``noise_mask``, so that ComfyUI does not inpaint
-with it, and replaces the sampler with :class:`PerFrameSampler`. The one around the network expands the step's timestep
-to one per frame.
+A stateless wrapper around the whole sampling takes the ``noise_mask``, so that ComfyUI does not inpaint with it, and
+replaces the sampler with :class:`AtNoiseLevels`. The sampler of Pusa Sampler, which brings levels of its own, runs as
+it is.
 
-ComfyUI's sampler keeps one sigma per step. With the velocity of frame ``f`` multiplied by its noise level ``m_f``,
+ComfyUI's samplers keep one sigma per step. With the velocity of frame ``f`` multiplied by its noise level ``m_f``,
 ``x - sigma m_f v = x - sigma_f v`` is the denoised estimate of that frame, and ``(x - estimate) / sigma = m_f v`` is
 its derivative along its own noise levels. A sampler whose step depends only on ratios of sigmas therefore treats every
 frame as if it were sampled alone; those are the samplers in :data:`EXACT`.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -21,17 +20,16 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
-from .latents import check_given, check_samples, ignored_pictures, noise_levels_of
-from .model import describe_files
-from .network import refuse_extra_tokens
+from ...pusa_core.sampling.schedule import TIMESTEPS
+from .conditioning import check_conditionings
+from .latents import NoiseMask, check_given, check_samples, ignored_pictures, noise_levels_of
+from .live_levels import report_levels
+from .model import check_model, describe_files
 from .notices import warn
-from .sampling import check_frames, window_of
+from .timesteps import PerFrameSampler, StepCallback, at_timesteps, keep_given
 
 KEY = "pusa_noise_levels"
 PURE_NOISE = 0.999  # sigma above which nothing of a picture is left
-
-StepCallback = Callable[[int, Tensor, Tensor, int], None]
-"""ComfyUI's: step, clean estimate, latents, number of steps."""
 
 EXACT = {
     "sample_euler": "euler",
@@ -66,7 +64,22 @@ def check_sampler(sampler: Any) -> None:
     raise ValueError(f"sampler {reason}; choose one of {', '.join(EXACT.values())}")
 
 
-class PerFrameSampler(comfy.samplers.Sampler):
+class GuiderAtLevels:
+    """ComfyUI's guider, asked for the denoised estimate of every frame at ``levels [F]`` times the sigma of a call."""
+
+    def __init__(self, guider: Any, levels: Tensor) -> None:
+        self._guider = guider
+        self._levels = levels
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guider, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any], seed: int | None = None) -> Tensor:
+        timesteps = TIMESTEPS * sigma.flatten()[0] * self._levels.to(sigma)
+        return self._guider(x, sigma, model_options=at_timesteps(model_options, timesteps), seed=seed)
+
+
+class AtNoiseLevels(PerFrameSampler):
     """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]``.
 
     Replaces the sampler itself, so that given frames are mixed in after any node that modifies the noise (FreeNoise,
@@ -79,7 +92,7 @@ class PerFrameSampler(comfy.samplers.Sampler):
 
     def sample(
         self,
-        model_wrap: Callable[..., Tensor],
+        model_wrap: Callable[..., Tensor],  # ComfyUI's guider
         sigmas: Tensor,
         extra_args: dict[str, Any],
         callback: StepCallback | None,
@@ -92,16 +105,14 @@ class PerFrameSampler(comfy.samplers.Sampler):
         # by 1 - sigma, so the mixture below is that of the frame's own noise level in either case.
         level = per_frame(self.levels, noise)
         noise = torch.where(level < 1, level * noise + (1 - level) * latent_image, noise)
-        options = extra_args["model_options"]
-        transformer_options = {**options.get("transformer_options", {}), KEY: self.levels}
-        arguments = {**extra_args, "model_options": {**options, "transformer_options": transformer_options}}
-        samples = self.sampler.sample(model_wrap, sigmas, arguments, callback, noise, latent_image, None, disable_pbar)
+        guider = GuiderAtLevels(model_wrap, self.levels)
+        samples = self.sampler.sample(guider, sigmas, extra_args, callback, noise, latent_image, None, disable_pbar)
         # ComfyUI has divided by 1 - sigma, for the next run to undo; each frame needs that of its own noise level
         left = sigmas[-1].to(samples)
         return torch.where(level < 1, samples * ((1 - left) / (1 - left * level)), samples)
 
 
-def sample_given_frames(
+def sample_frames_at_levels(
     executor: Any,  # ComfyUI's WrapperExecutor: called, and asked for its guider
     noise: Tensor,
     latent_image: Tensor,
@@ -114,83 +125,63 @@ def sample_given_frames(
 ) -> Tensor:
     """Wrapper of the whole sampling: reads the noise levels, and returns frames at level 0 unchanged.
 
-    Raises ``ValueError`` for a result that is NaN or infinite, with model, LoRA and step.
+    Raises ``ValueError`` for inputs that per-frame noise levels cannot be combined with, and for a result that is NaN
+    or infinite, with model, LoRA and step.
     """
+    guider = executor.class_obj
+    check_conditionings(guider.conds)
+    if isinstance(sampler, PerFrameSampler):
+        report = report_levels(callback, sampler, sigmas)
+        samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, report, *args, **kwargs)
+        return keep_given(samples, latent_image, sampler.levels)
+    levels = levels_to_sample(latent_image, denoise_mask)
+    if (levels < 1).any():
+        check_model(guider.model_patcher, "model")
+        check_options(guider.model_options)
+        check_sampler(sampler)
+        sampler = AtNoiseLevels(sampler, levels)
+    elif noise.any() and sigmas[0] > PURE_NOISE and (ignored := ignored_pictures(latent_image, levels, "latent_image")):
+        warn(ignored)
     extremes: list[tuple[Tensor, Tensor]] = []
+    report = report_levels(callback, sampler, sigmas)
 
     def listen(step: int, denoised: Tensor, latents: Tensor, steps: int) -> None:
         extremes.append(denoised.aminmax())
-        if callback is not None:
-            callback(step, denoised, latents, steps)
+        report(step, denoised, latents, steps)
 
-    levels = torch.ones(1)
-    if denoise_mask is not None:
-        levels = levels_to_sample(executor.class_obj, latent_image, denoise_mask)
-        if (levels < 1).any():
-            check_sampler(sampler)
-        sampler = PerFrameSampler(sampler, levels)
-    starts_from_noise = bool(noise.any()) and sigmas[0] > PURE_NOISE
-    if starts_from_noise and (ignored := ignored_pictures(latent_image, levels, "latent_image")):
-        warn(ignored)
     samples = executor(noise, latent_image, sampler, sigmas, None, listen, *args, **kwargs)
     if not samples.isfinite().all():
-        model = describe_files(executor.class_obj.model_patcher)
+        model = describe_files(guider.model_patcher)
         check_steps(extremes, model)
         raise NotFiniteError(len(sigmas) - 2, len(sigmas) - 1, model)
+    return keep_given(samples, latent_image, levels)
+
+
+def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor | None) -> Tensor:
+    """The noise levels ``[F]`` of the latents that are sampled, or ``[1]`` where they have no mask."""
     if denoise_mask is None:
-        return samples
-    return torch.where(per_frame(levels, samples) == 0, latent_image.to(samples), samples)
-
-
-def levels_to_sample(guider: Any, latent_image: Tensor, denoise_mask: Tensor) -> Tensor:
-    """The noise levels ``[F]`` of the latents that ``guider`` samples."""
+        return torch.ones(1)
     check_samples({"samples": latent_image}, "latent_image")
-    mask = mask_of_caller(guider)
-    if mask is None:
-        # newer versions have interpolated the mask to the size of the latents, which leaves rounding errors of 1e-7
-        mask = (denoise_mask * 1e6).round() / 1e6
-    levels = noise_levels_of({"samples": latent_image, "noise_mask": mask}, "latent_image")
+    if not isinstance(denoise_mask, NoiseMask):
+        # newer versions have interpolated it to the size of the latents, which leaves rounding errors of 1e-7
+        denoise_mask = (denoise_mask * 1e6).round() / 1e6
+    levels = noise_levels_of({"samples": latent_image, "noise_mask": denoise_mask}, "latent_image")
     check_given(latent_image, levels, "latent_image")
     return levels
 
 
-def mask_of_caller(guider: Any) -> Tensor | None:
-    """The mask with which ``guider.sample`` was called, or None where it cannot be found.
-
-    Newer versions of ComfyUI interpolate it to the length of the video before the first wrapper runs, so that the
-    levels of another video, which nobody asked for, would look right. As it was it is only in the caller.
-    """
-    frame = inspect.currentframe()
-    while frame is not None and not (frame.f_code.co_name == "sample" and frame.f_locals.get("self") is guider):
-        frame = frame.f_back
-    caller = None if frame is None else frame.f_back
-    for name in ("denoise_mask", "noise_mask"):
-        if caller is not None and isinstance(mask := caller.f_locals.get(name), Tensor):
-            return mask
-    return None
-
-
-def scale_by_noise_level(
-    executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
-    """Wrapper of the network: expands timestep ``t [B]`` to ``m_f t [B, F]`` and scales the velocity by ``m_f``."""
-    options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-    if KEY not in options:
-        return executor(x, timestep, *args, **kwargs)
-    refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
-    levels = window_of(options[KEY], options).to(timestep)
-    check_frames(levels, x)
-    velocity = executor(x, timestep[:, None] * levels, *args, **kwargs).float()
-    return velocity * per_frame(levels, velocity)
+def check_options(model_options: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a node that changes the mask from step to step."""
+    if "denoise_mask_function" in model_options:
+        raise ValueError(
+            "model changes the noise_mask from step to step, as Differential Diffusion does, but every latent frame "
+            "keeps its noise level here; remove that node"
+        )
 
 
 def read_noise_levels(model: ModelPatcher) -> ModelPatcher:
-    """A clone of ``model`` that reads the noise levels of the LATENT it samples."""
+    """A clone of ``model`` that reads the noise levels of the LATENT it samples. Patching it again changes nothing."""
     patched = model.clone()
-    for kind, wrapper in (
-        (WrappersMP.OUTER_SAMPLE, sample_given_frames),
-        (WrappersMP.DIFFUSION_MODEL, scale_by_noise_level),
-    ):
-        patched.remove_wrappers_with_key(kind, KEY)
-        patched.add_wrapper_with_key(kind, KEY, wrapper)
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, sample_frames_at_levels)
     return patched

@@ -1,4 +1,4 @@
-"""Warnings that belong to one node: into the log, and as a line of text on the node in the page."""
+"""Text that belongs to one node: warnings into the log too, and all of it on the node in the page."""
 
 import logging
 
@@ -10,6 +10,11 @@ log = logging.getLogger(__name__)
 def warn(text: str) -> None:
     """Log ``text``, and show it on the node that is running, if one is."""
     log.warning("%s", text)
+    show(text)
+
+
+def show(text: str) -> None:
+    """Show ``text`` on the node that is running, if one is."""
     running = get_executing_context()
     if running is None:
         return

@@ -1,5 +1,6 @@
 """Shows the training command's progress events on its node, and collects them for the summary."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import comfy.utils
 from PIL import Image
 
+from ...pusa_core.media.pictures import read_pictures
 from ...pusa_core.training.metrics import COLUMNS, read_rows
 from ...pusa_core.training.plot import draw_losses
 
@@ -68,8 +70,8 @@ class TrainingProgress:
                 self._held_out.append((event["step"], event["loss"]))
                 self._preview()
             case "sample":
-                with Image.open(event["picture"]) as picture:
-                    self._sample = picture.convert("RGB")
+                with contextlib.suppress(ValueError):  # deleted by the user meanwhile: the run goes on
+                    self._sample = next(read_pictures(Path(event["picture"])))[0]
                 self._preview()
             case "done":
                 self.result = event

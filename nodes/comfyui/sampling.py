@@ -1,19 +1,12 @@
-"""The per-frame Euler sampler inside ComfyUI's own sampling: guidance, hooks, previews and interrupts are ComfyUI's.
-
-ComfyUI has one sigma per step. The sampler also passes the step's timesteps ``[F]`` in ``transformer_options``, where a
-wrapper of the network reads them. The wrapper is stateless, so clones of a MODEL may run concurrently.
-"""
+"""The per-frame Euler sampler inside ComfyUI's own sampling: guidance, hooks, previews and interrupts are ComfyUI's."""
 
 from collections.abc import Callable
 from typing import Any
 
 import comfy.sample
-import comfy.samplers
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import WrappersMP
-from einops import rearrange
 from torch import Tensor
 
 from ...pusa_core import euler_sample, start_latents
@@ -21,47 +14,12 @@ from ...pusa_core.model.kv_cache import FrozenFrames
 from ...pusa_core.sampling.sampler import NotFiniteError, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
 from .model import describe_files
-from .network import CACHES, KVCaches, refuse_extra_tokens
-
-KEY = "pusa_timesteps"
-
-
-def per_frame_timesteps(
-    executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
-    """Wrapper of the network that replaces the timestep ``[B]`` with per-frame timesteps ``[B, F]``.
-
-    The velocity is scaled by ``sigma_f / sigma``, so that ComfyUI's ``x - sigma v`` is the denoised estimate of every
-    frame at any noise level, as guidance variants and other nodes expect.
-    """
-    options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-    refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
-    timesteps = window_of(options[KEY], options).to(timestep)
-    check_frames(timesteps, x)
-    velocity = executor(x, timesteps.expand(x.shape[0], -1), *args, **kwargs)
-    sigma = options["sigmas"].to(velocity).view(-1)[0]
-    return velocity * (per_frame(timesteps, velocity) / (TIMESTEPS * sigma))
+from .network import CACHES, KVCaches
+from .noise_levels import read_noise_levels
+from .timesteps import PerFrameSampler, StepCallback, at_timesteps
 
 
-def window_of(values: Tensor, options: dict[str, Any]) -> Tensor:
-    """The entries of ``values [F]`` for the frames in the current context window."""
-    window = options.get("context_window")
-    if window is None:
-        return values
-    frames = list(window.index_list)
-    anchor = getattr(window, "causal_anchor_index", None)  # newer versions prepend an earlier frame
-    return values[frames if anchor is None or anchor < 0 else [anchor, *frames]]
-
-
-def check_frames(values: Tensor, latents: Tensor) -> None:
-    """Raise ``ValueError`` unless ``values [F]`` has one entry per latent frame; ComfyUI's network does not check."""
-    if len(values) != latents.shape[2]:
-        raise ValueError(
-            f"{len(values)} noise levels for {latents.shape[2]} latent frames; remove the nodes that cut frames"
-        )
-
-
-class PusaEuler(comfy.samplers.Sampler):
+class PusaEuler(PerFrameSampler):
     """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]``.
 
     ``continues``: the input latents are already at the noise levels of the table's first row; no noise is added.
@@ -70,15 +28,19 @@ class PusaEuler(comfy.samplers.Sampler):
 
     def __init__(self, table: Tensor, continues: bool = False, refresh: int = 1) -> None:
         self.table = table
+        self.levels = table.amax(0)
         self.continues = continues
         self.refresh = refresh
 
+    def levels_at(self, step: int, sigmas: Tensor) -> Tensor:
+        return self.table[step]
+
     def sample(
         self,
-        model_wrap: Callable[..., Tensor],
+        model_wrap: Callable[..., Tensor],  # ComfyUI's guider
         sigmas: Tensor,
         extra_args: dict[str, Any],
-        callback: Callable[[int, Tensor, Tensor, int], None] | None,
+        callback: StepCallback | None,
         noise: Tensor,
         latent_image: Tensor,
         denoise_mask: Tensor | None = None,
@@ -92,9 +54,7 @@ class PusaEuler(comfy.samplers.Sampler):
         caches = None if frozen is None else KVCaches(frozen)
 
         def velocity(latents: Tensor, timesteps: Tensor) -> Tensor:
-            options = dict(extra_args["model_options"])
-            own = {KEY: timesteps, CACHES: caches}
-            options["transformer_options"] = {**options.get("transformer_options", {}), **own}
+            options = at_timesteps(extra_args["model_options"], timesteps, **{CACHES: caches})
             sigma = next(steps).expand(latents.shape[0])
             denoised = model_wrap(latents, sigma, model_options=options, seed=extra_args.get("seed"))
             level = per_frame(timesteps / TIMESTEPS, latents)
@@ -137,19 +97,15 @@ def sample_frames(
     show = latent_preview.prepare_callback(stages[0][0], total)
     done = 0
     for model, sigmas, table in stages:
-        patched = model.clone()
-        patched.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, KEY)
-        patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, per_frame_timesteps)
 
         def callback(step: int, denoised: Tensor, x: Tensor, steps: int, offset: int = done) -> None:
             show(offset + step, denoised, x, total)
 
         sampler = PusaEuler(table, continues=done > 0, refresh=refresh)
-        arguments = (patched, noise, cfg, sampler, sigmas, positive, negative, latents)
+        arguments = (read_noise_levels(model), noise, cfg, sampler, sigmas, positive, negative, latents)
         try:
             latents = comfy.sample.sample_custom(*arguments, callback=callback, seed=seed)
         except NotFiniteError as error:
             raise NotFiniteError(done + error.step, total, describe_files(model)) from None
         done += len(sigmas) - 1
-    kept = torch.stack([table.amax(0) for _, _, table in stages]).amax(0) == 0
-    return torch.where(rearrange(kept, "f -> 1 1 f 1 1").to(latents.device), given.to(latents), latents)
+    return latents

@@ -11,6 +11,7 @@ from ...pusa_core.training.config import option_fields
 from ...pusa_core.training.config_file import parse_config
 from ...pusa_core.training.identity import check_options as check_same_run
 from ...pusa_core.training.options import NodeInput, about, choices, node_inputs
+from .schema import as_advanced
 
 REQUIRED = 8
 """Positions below this are required inputs. ComfyUI lists those first, so a new input has to be optional."""
@@ -71,12 +72,6 @@ def _limits(entry: Field[Any], node: NodeInput) -> dict[str, Any]:
     low = known.ge if known.ge is not None else 0 if known.gt is None else known.gt + step
     high = known.le if known.le is not None else node.max if known.lt is None else known.lt - step
     return {"min": number(low), "max": number(high), "step": number(step)}
-
-
-def as_advanced(entry: io.Input) -> io.Input:
-    """Hide an input under "advanced"; older versions have no argument for that."""
-    entry.extra_dict = {**entry.extra_dict, "advanced": True}
-    return entry
 
 
 def option_values(values: Mapping[str, Any]) -> dict[str, str]:

@@ -5,7 +5,6 @@ as JSON lines on stdout and stops when its stdin is closed. Both work on every o
 ComfyUI itself dies.
 """
 
-import json
 import logging
 import os
 import queue
@@ -21,6 +20,7 @@ from typing import TextIO
 import comfy.model_management
 import folder_paths
 
+from ...pusa_core.storage.json_text import parse_json
 from .progress import Event, TrainingProgress
 from .train_inputs import in_node_words
 
@@ -65,7 +65,7 @@ class TrainingProcess:
     def _read_events(self, stream: TextIO) -> None:
         for line in stream:
             try:
-                self._events.put(json.loads(line))
+                self._events.put(parse_json(line))
             except ValueError:  # printed by a library
                 log.info("training: %s", line.rstrip())
         self._events.put(None)

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..media.vae import LATENT_CHANNELS, Vae
 from ..media.video import MAX_FPS, contact_sheet, write_video
 from ..storage.atomic import SaveError, write_whole
+from ..storage.json_text import parse_json
 from ..weights.files import read_file
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def read_latents(path: Path) -> tuple[Tensor, dict[str, Any]]:
     if latents is None or latents.ndim != 5 or latents.shape[:2] != (1, LATENT_CHANNELS) or not latents.numel():
         raise ValueError(f"{path} holds no latents of a video; give a file .latents.safetensors of generate")
     try:
-        about = dict(json.loads(metadata.get(_ABOUT, "{}")))
-    except (ValueError, TypeError, RecursionError) as error:
+        about = dict(parse_json(metadata.get(_ABOUT, "{}")))
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: its metadata cannot be read ({error}); pick another file") from error
     return latents, about

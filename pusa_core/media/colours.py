@@ -1,4 +1,4 @@
-"""Y'CbCr <-> RGB of video frames, by FFmpeg's scale filter with matrix and range named.
+"""Y'CbCr <-> RGB of video frames, by FFmpeg's scale filter, which goes by the matrix and range of each frame.
 
 The conversion of PyAV's own frames ignores their matrix before PyAV 17, and keeps the state of the call before.
 """
@@ -12,11 +12,9 @@ import numpy as np
 if TYPE_CHECKING:
     import av
 
-# ISO/IEC 23091-2 code points, as in AVColorSpace; a frame without one of these is BT.601, as for ffmpeg
-MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
-RANGES = {1: "tv", 2: "pc"}  # AVColorRange; a frame without one is limited, as for ffmpeg
-BT709, BT601 = 1, 6
-LIMITED = 1
+BT709, BT601 = 1, 6  # ISO/IEC 23091-2 code points, as in AVColorSpace
+MATRICES = {BT709: "bt709", BT601: "bt601"}
+LIMITED = 1  # AVColorRange
 HD_LINES = 720  # from here on players take an untagged video for BT.709
 
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
@@ -31,7 +29,7 @@ class ToRgb:
     def __call__(self, frame: "av.VideoFrame") -> np.ndarray:
         kind = frame.format.name, frame.width, frame.height, int(frame.colorspace), int(frame.color_range)
         if kind not in self._filters:
-            self._filters = {kind: _Filter(frame, [*_source(frame), "out_range=pc", _EXACT], "rgb24")}
+            self._filters = {kind: _Filter(frame, ["out_range=pc", _EXACT], "rgb24")}
         return self._filters[kind](frame).to_ndarray()
 
 
@@ -47,21 +45,9 @@ class ToYuv:
 
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         if self._filter is None:
-            options = [f"out_color_matrix={MATRICES[self.matrix]}", f"out_range={RANGES[LIMITED]}", _EXACT]
+            options = [f"out_color_matrix={MATRICES[self.matrix]}", "out_range=tv", _EXACT]
             self._filter = _Filter(frame, options, "yuv420p")
         return self._filter(frame)
-
-
-def _source(frame: "av.VideoFrame") -> list[str]:
-    """What a frame says of its colours, as options of the scale filter."""
-    options = []
-    if (matrix := int(frame.colorspace)) in MATRICES:
-        options.append(f"in_color_matrix={MATRICES[matrix]}")
-    luma_and_chroma = len(frame.format.components) > 2 and not frame.format.is_rgb
-    # yuvj420p and the like are full range by their name; RGB, palettes and grey by their nature
-    if luma_and_chroma and (colour_range := int(frame.color_range)) in RANGES:
-        options.append(f"in_range={RANGES[colour_range]}")
-    return options
 
 
 class _Filter:

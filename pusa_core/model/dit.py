@@ -107,8 +107,8 @@ class WanBlock(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = offset_vectors(self.modulation, time)  # each [B, F, D]
         self_attend = self_attend or attend
         # intermediate results get no names, which would keep them in memory
-        x = gated_residual(x, self.self_attn(modulate(self.norm1(x), shift1, scale1), None, rope, self_attend), gate1)
-        x = residual(x, self.cross_attn(self.norm3(x), context, None, attend))
+        x = gated_residual(x, self.attend_to_video(modulate(self.norm1(x), shift1, scale1), rope, self_attend), gate1)
+        x = self.attend_to_text(x, context, attend)
         if not may_overwrite():
             return gated_residual(x, self.feed_forward(x, shift2, scale2), gate2)
         frames = gate2.frames
@@ -119,6 +119,13 @@ class WanBlock(nn.Module):
             y = self.feed_forward(rearrange(chunk, "b f n d -> b (f n) d"), *vectors)
             chunk.addcmul_(y.view_as(chunk), gate2.broadcast(part))
         return x
+
+    def attend_to_video(self, x: Tensor, rope: Tensor, attend: Attention) -> Tensor:
+        """The update of the self-attention; a host with another way to call its layers overrides this and the next."""
+        return self.self_attn(x, None, rope, attend)
+
+    def attend_to_text(self, x: Tensor, context: Tensor, attend: Attention) -> Tensor:
+        return residual(x, self.cross_attn(self.norm3(x), context, None, attend))
 
     def feed_forward(self, x: Tensor, shift: Vectors, scale: Vectors) -> Tensor:
         return self.ffn(modulate(self.norm2(x), shift, scale))

@@ -17,7 +17,9 @@ from .keyframes import latent_frame_of, pixel_length
 TIMESTEPS = 1000.0  # the network's timestep is 1000 sigma
 PATCH = 2  # rows and columns of latents in a token
 
-_ENTRY = re.compile(r"(p?)(-?\d+)(?:-(-?\d+))?\s*:\s*(.+)", re.IGNORECASE)
+# web/js/noise_levels.js reads the same language; one file of texts and messages tests both
+_ENTRY = re.compile(r"(p?)(-?[0-9]+)(?:-(-?[0-9]+))?\s*:\s*(.+)", re.IGNORECASE)
+_LEVEL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _EXAMPLE = 'write for example "0:0.3, -1:0.7, 3-5:0.2"'
 _QUOTED = 60  # characters of an entry that a message repeats
 _DIGITS = 9  # of a frame number; no video is longer
@@ -186,10 +188,10 @@ def _frame_of_pixel(pixel: int, quoted: str, num_frames: int) -> int:
 
 
 def _level(text: str, quoted: str) -> float:
-    try:
-        level = float(text)
-    except ValueError:
-        raise ValueError(f"noise level entry {quoted}: {quote(text.strip(), 20)} is not a number; {_EXAMPLE}") from None
+    text = text.strip()
+    if _LEVEL.fullmatch(text) is None:
+        raise ValueError(f"noise level entry {quoted}: {quote(text, 20)} is not a number; {_EXAMPLE}")
+    level = float(text)
     if not 0 <= level <= 1:
         raise ValueError(f"noise level entry {quoted}: {level:g} is outside 0 (keep as given) to 1 (generate)")
     return level

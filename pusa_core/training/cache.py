@@ -6,8 +6,6 @@ them is a miss. Entries carry a checksum; a corrupt or unreadable one is encoded
 
 import hashlib
 import logging
-import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from ..media.decode import DECODING
 from ..media.vae import Vae
-from ..storage.atomic import SaveError
+from ..storage.atomic import SaveError, write_whole
 from .clips import Clip, Skip, nearest_size, read_clip
 from .config import Config
 from .scan import Facts, KnownClips, scan
@@ -135,19 +133,12 @@ class Cache:
         """
         value = value.contiguous()
         about = {"sha256": _checksum(value, str(length)), "length": str(length)}
-        # a name of its own: several runs may fill one cache, also from several machines
-        temporary = self.folder / f".{name}.{uuid.uuid4().hex}.partial"
         try:
-            save_file({"value": value}, temporary, about)
-            os.replace(temporary, self.path(name))
-        except (OSError, SafetensorError) as error:
-            if isinstance(error, PermissionError) and self.holds(name):
+            write_whole(self.path(name), lambda path: save_file({"value": value}, path, about))
+        except SaveError as error:
+            if isinstance(error.__cause__, PermissionError) and self.holds(name):
                 return  # Windows: another run wrote the same entry and is reading it
-            raise SaveError(
-                f"cannot write to the cache {self.folder} ({error}); make room, or set data.cache to another folder"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            raise SaveError(f"{error}; make room, or set data.cache to another folder") from error
 
     def read(self, name: str) -> Tensor:
         """The entry's tensor in fp32: latents ``[16, F, h, w]`` or a context ``[L, text_dim]``."""

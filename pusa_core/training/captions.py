@@ -3,12 +3,12 @@
 import codecs
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from ..storage.json_text import parse_json
 from .files import exists
 
 NESTED = ("", "train", "videos")  # sub-folders of the metadata's file names; "train" as in Pusa's released data set
@@ -67,7 +67,7 @@ def _read(path: Path, rows: Any) -> list[Row]:
         raise ValueError(f"{path} cannot be read ({error}); make it readable") from error
     try:
         return list(rows(text))
-    except (ValueError, RecursionError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read ({error}); correct that line") from error
 
 
@@ -91,7 +91,7 @@ def _jsonl_rows(text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number} is not a JSON object: {error}") from error
         if not isinstance(row, dict):

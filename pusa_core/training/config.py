@@ -13,15 +13,19 @@ from ..sampling.keyframes import first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
 from ..weights.load import LORA_STRENGTH
 from .files import exists
-from .objective import Weighting
+from .objective import FULL_RANGE, Weighting, check_range
+from .optimizer import OptimizerName, optimizer_arguments
 from .options import NodeInput, check_values, option
+from .schedule import Schedule
 from .sources import DataOptions, ModelOptions, naming
 
 Mode = Literal["lora", "full"]
-Schedule = Literal["constant", "cosine", "linear"]
-OptimizerName = Literal["adamw", "adamw8bit"]
 
 MAX_LR = 0.1  # Adam moves each weight by about the learning rate per step; weights are about 0.02
+PRODIGY_LR = 0.1, 1.0  # the least and the most; it is multiplied by the rate that Prodigy finds
+
+
+LR_FIX = "1e-6 to 1e-2 (1e-5 for rank 512 as in the paper), or 1 for prodigy"
 
 
 @dataclass(frozen=True)
@@ -39,18 +43,30 @@ class TrainOptions:
         "learning rate",
         default=1e-4,
         gt=0,
-        le=MAX_LR,
-        fix="1e-6 to 1e-2 (1e-5 for rank 512 as in the paper)",
+        le=PRODIGY_LR[1],
+        fix=LR_FIX,
         node=NodeInput(6, "learning_rate", basic=True, step=1e-7),
     )
     warmup: int = option("linear warm-up steps", default=0, ge=0, node=NodeInput(16))
     schedule: Schedule = option(
-        "constant, or cosine or linear decay to 0 at the last step", default="constant", node=NodeInput(17)
+        "constant; linear, cosine or rex: decay to 0 at the last step; cosine_restarts: in several cycles; wsd: over "
+        "the last fifth",
+        default="constant",
+        node=NodeInput(17),
     )
+    cycles: int = option("cycles of cosine_restarts", default=3, ge=1)
     optimizer: OptimizerName = option(
-        "adamw, or adamw8bit (needs bitsandbytes and an NVIDIA GPU)", default="adamw", node=NodeInput(18)
+        "adamw; adamw8bit (needs bitsandbytes and an NVIDIA GPU); adafactor, came, lion, muon, prodigy (finds the "
+        "learning rate) or schedulefree AdamW (need pytorch_optimizer)",
+        default="adamw",
+        node=NodeInput(18),
     )
-    weight_decay: float = option("weight decay of AdamW", default=0.01, ge=0, node=NodeInput(19, step=0.001, max=10))
+    optimizer_args: tuple[str, ...] = option(
+        'further arguments of the optimizer, such as ["d_coef=2", "betas=[0.9, 0.99]"]', default=()
+    )
+    weight_decay: float = option(
+        "weight decay of the optimizer", default=0.01, ge=0, node=NodeInput(19, step=0.001, max=10)
+    )
     betas: tuple[float, float] = option("betas of AdamW", default=(0.9, 0.999))
     clip: float = option("maximum gradient norm; 0: no clipping", default=1.0, ge=0)
     p_async: float = option(
@@ -68,6 +84,17 @@ class TrainOptions:
         gt=0,
         fix="5 (as released) or 1 (as in the paper)",
         node=NodeInput(22, max=100),
+    )
+    noise_range: tuple[float, float] = option(
+        "lowest and highest noise level to train on: [0.875, 1] for Wan2.2's high-noise expert, [0, 0.875] for the "
+        "low-noise one",
+        default=FULL_RANGE,
+    )
+    p_given: float = option(
+        "probability that a frame's noise level is below noise_range, as those of given frames are in sampling",
+        default=0.5,
+        ge=0,
+        le=1,
     )
     weighting: Weighting = option(
         "loss weighting: none, bell (per frame, by its noise level) or reference", default="none", node=NodeInput(23)
@@ -102,6 +129,11 @@ class TrainOptions:
             raise ValueError(f"train.warmup is {self.warmup}; use 0 to {self.steps} (train.steps)")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"train.betas is {list(self.betas)}; use two numbers from 0 to below 1")
+        self._check_optimizer()
+        try:
+            check_range(self.noise_range)
+        except ValueError as error:
+            raise ValueError(f"train.{error}") from error
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:
@@ -112,6 +144,15 @@ class TrainOptions:
             raise ValueError("train.offload_weights needs train.gradient_checkpointing; turn it on")
         if self.offload_weights and self.mode == "full":
             raise ValueError("train.offload_weights is for frozen weights, but train.mode is full; turn it off")
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer != "prodigy" and self.lr > MAX_LR:
+            raise ValueError(f"train.lr is {self.lr:g}; use {LR_FIX}")
+        if self.optimizer == "prodigy" and self.lr < PRODIGY_LR[0]:
+            raise ValueError(f"train.lr is {self.lr:g}, by which prodigy multiplies the rate that it finds; use 1")
+        if self.optimizer == "schedulefree" and self.ema:
+            raise ValueError("train.ema is set, but train.optimizer schedulefree averages the weights itself; use 0")
+        optimizer_arguments(self.optimizer_args)
 
     @property
     def scale(self) -> float:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Any
 
+from ..storage.json_text import parse_json
 from .config import SECTIONS, Config, option_fields
 from .files import exists
 from .options import about
@@ -93,7 +94,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, str) and not _is_text(kind):
         # a text where a list of texts is wanted is one element; anything else is refused below
         with contextlib.suppress(ValueError):
-            value = json.loads(value)
+            value = parse_json(value)
     try:
         return _cast(value, kind)
     except (TypeError, ValueError, OverflowError):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
-from .objective import sample_sigmas, with_regions
+from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_regions
 
 
 def generator(seed: int, *use: object) -> torch.Generator:
@@ -67,6 +67,8 @@ class Sampling:
     p_async: float
     shift: float
     caption_dropout: float
+    noise_range: NoiseRange = FULL_RANGE
+    p_given: float = 0.0
     p_region: float = 0.0
 
 
@@ -99,11 +101,21 @@ class Batches:
         latents = self.cache.read(entry.latents)
         context = self.cache.read(self.no_caption if dropped else entry.context)
         noise = torch.randn(latents.shape, generator=random)
-        sigmas = sample_sigmas(1, latents.shape[1], p_async=how.p_async, shift=how.shift, generator=random)
+        sigmas = sample_sigmas(
+            1,
+            latents.shape[1],
+            p_async=how.p_async,
+            shift=how.shift,
+            noise_range=how.noise_range,
+            p_given=how.p_given,
+            generator=random,
+        )[0]
         if not how.p_region:
-            return latents, context, noise, sigmas[0]
+            return latents, context, noise, sigmas
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
-        levels = with_regions(sigmas[0], size, p_region=how.p_region, shift=how.shift, generator=random)
+        levels = with_regions(
+            sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=how.noise_range, generator=random
+        )
         return latents, context, noise, levels
 
 

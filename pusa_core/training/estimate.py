@@ -13,6 +13,7 @@ from ..sampling.keyframes import latent_length
 from ..weights.checkpoints import expected_shapes
 from .config import Config
 from .network import ModelSource, trained_count
+from .optimizer import STATE_BYTES
 
 PROBE_SECONDS = 0.2
 # activations of size [B, N, dim] that a block saves for its backward pass: norms, modulated inputs, q k v before and
@@ -42,10 +43,10 @@ def estimate(source: ModelSource, config: Config, device: torch.device) -> Estim
     dtype = DTYPES[config.model.dtype]
     trained = trained_count(source, options)
     full = options.mode == "full"
-    adam = 2 if options.optimizer == "adamw8bit" else 8  # bytes
+    state = STATE_BYTES.get(options.optimizer, 8)
     return Estimate(
         weights=_weights_on_device(shape, options.offload_weights) * (4 if full else dtype.itemsize),
-        training=trained * (4 * (not full) + 4 + adam + 4 * (options.ema > 0)),
+        training=trained * (4 * (not full) + 4 + state + 4 * (options.ema > 0)),
         activations=_activations(shape, config, dtype.itemsize),
         trained=trained,
         flops=(flops := _flops(shape, config, trained)),

@@ -20,11 +20,18 @@ from .cache import Cache, Entry
 from .config import Config
 from .data import generator
 from .launch import Launch
-from .objective import squared_errors
+from .objective import FULL_RANGE, NoiseRange, squared_errors
 
-SIGMAS = (0.1, 0.3, 0.5, 0.7, 0.9)
-SIGMA_NAMES = tuple(f"{sigma:g}" for sigma in SIGMAS)
+PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Where the noise levels of validation lie within ``train.noise_range``."""
 SAMPLE_FPS = 16
+
+
+def validation_sigmas(noise_range: NoiseRange) -> dict[str, float]:
+    """The noise levels of validation by name, as in the metrics."""
+    low, high = noise_range
+    sigmas = [low + (high - low) * place for place in PLACES]
+    return {f"{sigma:g}": sigma for sigma in sigmas}
 
 
 @contextmanager
@@ -38,13 +45,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def validation_loss(
-    model: nn.Module, cache: Cache, entries: Sequence[Entry], seed: int, launch: Launch
+    model: nn.Module,
+    cache: Cache,
+    entries: Sequence[Entry],
+    seed: int,
+    launch: Launch,
+    noise_range: NoiseRange = FULL_RANGE,
 ) -> dict[str, float]:
-    """Mean loss over the clips at each of ``SIGMAS``, all frames at the same one; the noise of a clip is fixed.
+    """Mean loss over the clips at each of :func:`validation_sigmas`, all frames at the same one.
 
-    Clips are distributed over the processes.
+    The noise of a clip is fixed. Clips are distributed over the processes.
     """
-    total = torch.zeros(len(SIGMAS), device=launch.device)
+    sigmas = validation_sigmas(noise_range)
+    total = torch.zeros(len(sigmas), device=launch.device)
     with evaluating(model):
         # the same number of passes in every process: with sharded weights, each pass is collective
         for index in range(launch.rank, -(-len(entries) // launch.world) * launch.world, launch.world):
@@ -52,12 +65,12 @@ def validation_loss(
             latents, context = cache.read(entry.latents)[None], cache.read(entry.context)[None]
             noise = torch.randn(latents.shape, generator=generator(seed, "validation", entry.latents))
             latents, context, noise = (tensor.to(launch.device) for tensor in (latents, context, noise))
-            for place, sigma in enumerate(SIGMAS):
+            for place, sigma in enumerate(sigmas.values()):
                 levels = torch.full((1, latents.shape[2]), sigma, device=launch.device)
                 error = squared_errors(model, latents, context, noise, levels).mean()
                 total[place] += error * (index < len(entries))
     means = launch.mean(total) * launch.world / len(entries)
-    return dict(zip(SIGMA_NAMES, means.tolist(), strict=True))
+    return dict(zip(sigmas, means.tolist(), strict=True))
 
 
 @dataclass

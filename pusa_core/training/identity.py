@@ -19,7 +19,7 @@ FREE = {
     "train.offload_weights",
 }
 """Options that do not affect the weights and may change on resume. So may all of [output]."""
-ADJUSTABLE = ("train.lr", "train.steps", "train.warmup", "train.schedule")
+ADJUSTABLE = ("train.lr", "train.steps", "train.warmup", "train.schedule", "train.cycles")
 """Options that set the learning rate of a step, and nothing else. A resumed run may have others from then on."""
 
 Identity = Mapping[str, Mapping[str, Any]]

@@ -101,6 +101,11 @@ class AcceleratedLaunch(Launch):
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self._engine: Any = None
         self.sharded = sharded or self.accelerator.state.deepspeed_plugin is not None
+        if self.sharded and not options.optimizer.startswith("adamw"):
+            raise ValueError(
+                f"train.optimizer {options.optimizer} needs whole weights, which FSDP2 and DeepSpeed divide; "
+                f"use DDP, or adamw"
+            )
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
                 "train_micro_batch_size_per_gpu": options.batch,

@@ -13,12 +13,13 @@ import torch
 from ..storage.atomic import SaveError, write_whole
 from .config import Config
 from .data import generator
-from .evaluate import SIGMA_NAMES, validation_loss
+from .evaluate import validation_loss, validation_sigmas
 from .failure import Diverged
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
-from .optimizer import Ema, learning_rate
+from .optimizer import Ema, ScheduleFreeAverage
 from .resume import Saved, checkpoint_path, shards_path, write_checkpoint
+from .schedule import learning_rate
 from .setup import Setup
 from .stop import Stopped
 
@@ -34,15 +35,19 @@ class Trainer:
         self.folder = Path(self.config.output.folder)
         self.model, self.optimizer, self.parameters = setup.model, setup.optimizer, setup.parameters
         self.ema = Ema(self.parameters, self.options.ema) if self.options.ema else None
+        self.average: Ema | ScheduleFreeAverage | None = self.ema
+        if self.options.optimizer == "schedulefree":
+            self.average = ScheduleFreeAverage(self.parameters, self.optimizer)
         self.step = 0
         self.updating = False  # the weights are between two steps
         self.row: Row = {}  # metrics of the last completed step
         if saved is not None:
-            self.setup.load_state(saved.tensors(), self.ema)
+            self.setup.load_state(saved, self.ema)
             self.launch.load_shards(saved.shards)
             self.step, self.row = saved.step, saved.info["row"]
         self.saved_step = self.step
-        self.metrics = Metrics(self.folder, SIGMA_NAMES, self.step) if self.launch.rank == 0 else None
+        sigmas = list(validation_sigmas(self.options.noise_range))
+        self.metrics = Metrics(self.folder, sigmas, self.step) if self.launch.rank == 0 else None
 
     def train(self) -> None:
         """Raises :class:`Stopped` on request, with the state of the last completed step unless ``updating``."""
@@ -109,23 +114,25 @@ class Trainer:
 
     @contextmanager
     def _best_weights(self) -> Iterator[None]:
-        """Context with the EMA weights, if any, in the network: they are what is saved as the result."""
-        if self.ema is None:
+        """Context with the averaged weights, if any, in the network: they are what is saved as the result."""
+        if self.average is None:
             yield
             return
         try:
             with self.setup.stop.deferred():
-                self.ema.exchange()
+                self.average.exchange()
             yield
         finally:
             with self.setup.stop.deferred():
-                if self.ema.exchanged:  # unless stopped before the exchange
-                    self.ema.exchange()
+                if self.average.exchanged:  # unless stopped before the exchange
+                    self.average.exchange()
 
     def validate(self) -> None:
         data = self.setup.data
         with self._best_weights():
-            losses = validation_loss(self.model, data.cache, data.held_out, self.options.seed, self.launch)
+            losses = validation_loss(
+                self.model, data.cache, data.held_out, self.options.seed, self.launch, self.options.noise_range
+            )
         mean = sum(losses.values()) / len(losses)
         self.row |= {"validation": mean} | {f"validation_{sigma}": loss for sigma, loss in losses.items()}
         self.setup.report("validation", step=self.step, loss=mean, by_sigma=losses)
@@ -153,6 +160,7 @@ class Trainer:
         try:
             if self.metrics is not None:
                 info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
+                info["optimizer"] = self.setup.optimizer_state.numbers()
                 info["trained"] = sorted(self.setup.trained)
                 with self.setup.stop.deferred():
                     path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
@@ -177,8 +185,8 @@ class Trainer:
                 failures.append(str(error))
 
         attempt(self.save)
-        values = self.ema.values if self.ema is not None else self.parameters
-        weights = {name: self.launch.whole(value) for name, value in values.items()}
+        with self._best_weights():
+            weights = {name: self.launch.whole(value).clone() for name, value in self.parameters.items()}
         path = result_path(self.config)
         if self.metrics is not None:
             attempt(lambda: write_whole(path, lambda file: self.setup.write_result(weights, self.step, file)))

@@ -18,6 +18,8 @@ from ..sampling.schedule import PATCH, TIMESTEPS
 BOXES = 3
 
 Weighting = Literal["none", "bell", "reference"]
+NoiseRange = tuple[float, float]
+FULL_RANGE: NoiseRange = (0.0, 1.0)
 
 
 def sample_sigmas(
@@ -26,6 +28,8 @@ def sample_sigmas(
     *,
     p_async: float = 1.0,
     shift: float = 5.0,
+    noise_range: NoiseRange = FULL_RANGE,
+    p_given: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Noise levels ``[batch, frames]`` for training (probabilistic timestep sampling, PTSS).
@@ -33,16 +37,39 @@ def sample_sigmas(
     A sample is asynchronous with probability ``p_async``: an independent level per frame; otherwise its frames share
     one. Levels are ``shift u / (1 + (shift - 1) u)`` with uniform ``u``: shift 5 as for the released weights, 1 as in
     the paper's text. They are on the generator's device.
+
+    ``noise_range``: draw from the part of that distribution within ``(low, high)``, for one of Wan2.2's two experts.
+    Given frames are below the range of the high-noise expert when it samples, so each frame of an asynchronous sample
+    is drawn from the part below ``low`` with probability ``p_given``. A sample all of whose frames would be there has
+    none there.
     """
     if not 0 <= p_async <= 1:
         raise ValueError(f"p_async is {p_async}; it is a probability, 0 to 1")
     if not shift > 0:
         raise ValueError(f"shift is {shift}; it must be positive (5.0 as released, 1.0 as in the paper)")
+    check_range(noise_range)
+    if not 0 <= p_given <= 1:
+        raise ValueError(f"p_given is {p_given}; it is a probability, 0 to 1")
     device = None if generator is None else generator.device
-    u = torch.rand(batch, frames, generator=generator, device=device)
+    # the inverse of the shift, exact at 0 and 1: without a range, u stays as drawn
+    low, high = (sigma / (shift - (shift - 1) * sigma) for sigma in noise_range)
+    drawn = torch.rand(batch, frames, generator=generator, device=device)
+    u = low + (high - low) * drawn
     shared = torch.rand(batch, 1, generator=generator, device=device) >= p_async
+    if low and p_given:
+        below = torch.rand(batch, frames, generator=generator, device=device) < p_given
+        u = torch.where(below & ~below.all(dim=1, keepdim=True) & ~shared, low * drawn, u)
     u = torch.where(shared, u[:, :1], u)
     return shift * u / (1 + (shift - 1) * u)
+
+
+def check_range(noise_range: tuple[float, ...]) -> None:
+    """Raise ``ValueError`` unless these are two noise levels, the lower one first."""
+    if len(noise_range) != 2 or not 0 <= noise_range[0] < noise_range[1] <= 1:
+        raise ValueError(
+            f"noise_range is {list(noise_range)}; use two noise levels from 0 to 1, the lower one first: [0.875, 1] "
+            f"for Wan2.2's high-noise expert, [0, 0.875] for the low-noise one"
+        )
 
 
 def with_regions(
@@ -51,6 +78,7 @@ def with_regions(
     *,
     p_region: float,
     shift: float = 5.0,
+    noise_range: NoiseRange = FULL_RANGE,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The noise levels ``[F]`` of a sample for each of its tokens, ``[F, h, w]``; ``size``: h and w.
@@ -70,7 +98,7 @@ def with_regions(
         ends = (length * (2 * torch.rand(3, 2, generator=generator) - 0.5)).long().clamp(min=0).minimum(length - 1)
         ends = ends.sort(dim=1).values
         frames, rows, columns = (slice(first, last + 1) for first, last in ends.tolist())
-        levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, generator=generator)
+        levels[frames, rows, columns] = sample_sigmas(1, 1, shift=shift, noise_range=noise_range, generator=generator)
     return limit_levels(levels)
 
 

@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from safetensors import SafetensorError, safe_open
 
 from ..storage.atomic import write_whole
+from ..storage.json_text import parse_json
 from ..storage.lock import hold_lock
 from .metrics import is_metrics
 from .resume import NAME, is_own, owned
@@ -81,7 +82,7 @@ def open_run(folder: Path) -> Run:
     """The run that a folder holds, or a new one."""
     path = folder / RUN_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         return Run(folder, str(values["id"]), bool(values["adopted"]))
     except FileNotFoundError:
         return Run(folder, uuid.uuid4().hex, adopted=bool(owned(folder)))

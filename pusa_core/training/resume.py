@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..storage.atomic import SUFFIX, SaveError, remove, write_whole
+from ..storage.json_text import parse_json
 from .files import file_hash
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def newest_checkpoint(folder: Path) -> Saved | None:
     usable = _best_first(_all(folder))
     for path in usable:
         try:
-            info = json.loads((path / INFO).read_text(encoding="utf-8"))
+            info = parse_json((path / INFO).read_text(encoding="utf-8"))
             if info["sha256"] != _hashes(path):
                 raise ValueError("a checksum differs")
             return Saved(path, info)
@@ -149,7 +150,7 @@ def owned(folder: Path) -> list[Path]:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    return json.loads((path / INFO).read_text(encoding="utf-8"))
+    return parse_json((path / INFO).read_text(encoding="utf-8"))
 
 
 def _hashes(path: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ from .launch import Launch, launch
 from .loop import Trainer, result_path
 from .metrics import plot_path
 from .network import read_source
+from .optimizer import check_optimizer
 from .ownership import RUN_FILE, Run, hold_folder, open_run
 from .prepare import LoadText, LoadVae, Preparation
 from .report import BarReport, JsonReport, Report, Silent
@@ -89,6 +90,7 @@ def _train(
             stop.allow()
         if options.resume:
             check_options(config, process.world)
+        check_optimizer(config.train)
         source = read_source(config)
         run = check_output(config, options.resume) if options.writes and process.rank == 0 else None
         preparation = Preparation(config, load_vae, load_text, process, report, remember=not options.estimate)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..media.decode import DECODING, shown_rate, shown_size
 from ..storage.atomic import SaveError, write_whole
+from ..storage.json_text import parse_json
 from .clips import Clip
 from .files import file_hash
 
@@ -72,7 +73,7 @@ class KnownClips:
 
     def _read(self) -> dict[tuple[str, int, int], Facts]:
         try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
+            known = parse_json(self._path.read_text(encoding="utf-8"))
             if known["format"] != FORMAT:
                 return {}
             return {(str(path), int(size), int(time)): _facts(facts) for path, size, time, facts in known["clips"]}

@@ -1,7 +1,7 @@
 """Assembles a training run from its options."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from .evaluate import SampleVideo
 from .launch import Launch, unwrapped
 from .network import ModelSource, TrainedWan, build_network, trainable
 from .optimizer import Ema, build_optimizer
+from .optimizer_state import OptimizerState
 from .ownership import KEY, Run
 from .prepare import Data, Preparation
 from .report import Report
+from .resume import Saved
 from .stop import StopRequest
 
 
@@ -48,35 +50,28 @@ class Setup:
     sample: SampleVideo | None
     run: Run | None = None
     trained: frozenset[str] = frozenset()
+    optimizer_state: OptimizerState = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.optimizer_state = OptimizerState(self.optimizer, self.parameters, self.launch)
 
     def state(self, ema: Ema | None) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors of a checkpoint, gathered on the CPU; a collective call."""
         for name, parameter in self.parameters.items():
             yield f"weights/{name}", self.launch.whole(parameter)
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                yield f"optimizer/{name}/{key}", self.launch.whole(torch.as_tensor(value))
             if ema is not None:
                 yield f"ema/{name}", self.launch.whole(ema.values[name])
+        yield from self.optimizer_state.tensors()
 
     @torch.no_grad()
-    def load_state(self, tensors: Mapping[str, Tensor], ema: Ema | None) -> None:
-        """Restore what :meth:`state` yielded."""
+    def load_state(self, saved: Saved, ema: Ema | None) -> None:
+        """Restore what :meth:`state` yielded, and the numbers of the optimiser."""
+        tensors = saved.tensors()
         for name, parameter in self.parameters.items():
             parameter.copy_(self.launch.like(tensors[f"weights/{name}"], parameter))
             if ema is not None:
                 ema.values[name].copy_(self.launch.like(tensors[f"ema/{name}"], parameter))
-        for full_name, value in tensors.items():
-            kind, _, rest = full_name.partition("/")
-            if kind == "optimizer":
-                name, _, key = rest.rpartition("/")
-                parameter = self.parameters[name]
-                self.optimizer.state[parameter][key] = self._optimizer_value(value, parameter)
-
-    def _optimizer_value(self, value: Tensor, parameter: nn.Parameter) -> Tensor | int:
-        if value.ndim:
-            return self.launch.like(value, parameter)
-        # the step count: an fp32 CPU tensor in PyTorch, an int in bitsandbytes
-        return value if value.is_floating_point() else int(value)
+        self.optimizer_state.load(tensors, saved.info.get("optimizer", {}))
 
     def write_result(self, weights: Mapping[str, Tensor], step: int, path: Path) -> None:
         """Write the LoRA, or in full fine-tuning the model, for ComfyUI's loaders."""
@@ -89,6 +84,7 @@ class Setup:
             "p_async": options.p_async,
             "p_region": options.p_region,
             "shift": options.shift,
+            "noise_range": list(options.noise_range),
         }
         metadata = {name: str(value) for name, value in about.items()}
         if self.run is not None:
@@ -123,10 +119,18 @@ def build_setup(
         )
         _ = sample.given
     network, adapters = build_network(source, config, launch.load_device)
-    optimizer = build_optimizer(options, trainable(network).values())
+    optimizer = build_optimizer(options, trainable(network))
     model, optimizer = launch.prepare(network, optimizer)
     network = unwrapped(model)
-    sampling = Sampling(options.seed, options.p_async, options.shift, config.data.caption_dropout, options.p_region)
+    sampling = Sampling(
+        options.seed,
+        options.p_async,
+        options.shift,
+        config.data.caption_dropout,
+        options.noise_range,
+        options.p_given,
+        options.p_region,
+    )
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
     return Setup(
         config,

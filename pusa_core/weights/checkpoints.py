@@ -33,17 +33,23 @@ _OTHERS = {
 """Prefixes of tensor names that only another kind of Wan model has."""
 
 
+ATTENTION_SETTING = ".comfy_attention.config"
+"""Ends the name of a tensor with which newer versions of ComfyUI choose the attention of one layer (JSON in uint8)."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A Wan text-to-video DiT as stored in its file, under original names.
 
     ``weights``: a tensor per parameter, possibly quantised. ``quantised``: the scales and format of quantised layers.
-    ``unused``: names of tensors that match no parameter. ``form``: naming scheme and dtype of the file, for a report.
+    ``settings``: tensors that choose ComfyUI's attention layer by layer. ``unused``: names of tensors that are neither.
+    ``form``: naming scheme and dtype of the file, for a report.
     """
 
     config: WanConfig
     weights: dict[str, Tensor]
     quantised: dict[str, QuantisedLayer]
+    settings: dict[str, Tensor]
     unused: tuple[str, ...]
     form: str
     source: str
@@ -168,8 +174,9 @@ def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
             )
     form = f"{spelling(tensors)}, {_number_format(weights, quantised, marks)}"
     kept = {name: weights[name] for name in expected}
-    unused = tuple(name for name in weights if name not in expected)
-    checkpoint = Checkpoint(config, kept, quantised, unused, form, source)
+    settings = {name: tensor for name, tensor in weights.items() if name.endswith(ATTENTION_SETTING)}
+    unused = tuple(name for name in weights if name not in expected and name not in settings)
+    checkpoint = Checkpoint(config, kept, quantised, settings, unused, form, source)
     log.log(logging.WARNING if unused else logging.INFO, "%s: %s", Path(source).name, checkpoint.describe())
     return checkpoint
 

@@ -1,6 +1,5 @@
 """Weight files, read as untrusted input: no code is executed, and nothing larger than the file is allocated."""
 
-import json
 import logging
 import pickletools
 import re
@@ -12,6 +11,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor
+
+from ..storage.json_text import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -195,10 +196,10 @@ def _indexed(index: Path) -> Iterator[Path]:
     try:
         if index.stat().st_size > _MAX_HEADER:
             raise ValueError("it is absurdly long")
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        names = set(parse_json(index.read_bytes())["weight_map"].values())
         if not names or not all(isinstance(name, str) and name.endswith((".safetensors", *PICKLED)) for name in names):
             raise ValueError("it names other things than weight files")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} cannot be read as an index of shards ({error!r}); download it again") from error
     # a hub cache symlinks index and shards into one other folder; links to anywhere else are rejected
     folders = {index.parent.resolve(), index.resolve().parent}

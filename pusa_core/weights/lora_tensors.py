@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..storage.json_text import parse_json
 from .tensor_names import layer_name, original_name
 
 # X.lora_A.weight, X.lora_A.default.weight (the adapter's name inside), X.lora_A
@@ -77,10 +78,10 @@ def header_scale(metadata: Mapping[str, str], source: str) -> HeaderScale | None
     """
     try:
         if _PEFT in metadata:
-            return _peft_scale(json.loads(metadata[_PEFT]), source)
+            return _peft_scale(parse_json(metadata[_PEFT]), source)
         if metadata.get(_KOHYA, "None") != "None":
             return HeaderScale(_finite(metadata[_KOHYA]))
-    except (TypeError, AttributeError, OverflowError, RecursionError, json.JSONDecodeError) as error:
+    except (TypeError, AttributeError, OverflowError, json.JSONDecodeError) as error:
         raise ValueError(f"{source}: the LoRA's scale in its header cannot be understood ({error!r})") from error
     return None
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..storage.json_text import parse_json
+
 MARKER = "scaled_fp8"
 FP8 = {torch.float8_e4m3fn: "float8_e4m3fn", torch.float8_e5m2: "float8_e5m2"}
 DEQUANTISED = torch.bfloat16  # its steps are 16 times finer than those of fp8
@@ -102,10 +104,10 @@ def _layer(
 
 def _decode(value: Tensor, name: str, source: str) -> dict[str, object]:
     try:
-        config = json.loads(bytes(value.tolist()))
+        config = parse_json(bytes(value.tolist()))
         if isinstance(config, dict):
             return config
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         pass
     raise ValueError(f"{source}: the {_CONFIG} of {name} is not a JSON object; download or copy the file again")
 
@@ -115,10 +117,10 @@ def header_entries(metadata: Mapping[str, str], source: str) -> dict[str, dict[s
     if _HEADER not in metadata:
         return {}
     try:
-        layers = json.loads(metadata[_HEADER])["layers"]
+        layers = parse_json(metadata[_HEADER])["layers"]
         if all(isinstance(entry, dict) for entry in layers.values()):
             return dict(layers)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{source}: its {_HEADER} cannot be understood; download or copy the file again")
 

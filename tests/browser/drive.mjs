@@ -1,27 +1,27 @@
 // Opens ComfyUI's page in Chromium and, for each workflow file in turn, drops it on the canvas; if its name starts with
-// demo_, presses Run and waits for the end.
-//   node drive.mjs URL SCREENSHOT_FOLDER CHROMIUM WORKFLOW...
-// Prints a JSON object for each file: {name, missing, refused, errors, end, error, outputs}. Exit status 0 whenever the
-// page could be driven.
+// 'Pusa demo', presses Run and waits for the end.
+//   node drive.mjs URL SCREENSHOT_FOLDER CHROMIUM classic|nodes2 WORKFLOW...
+// Prints a JSON object for each file: {name, missing, refused, view, errors, end, error, outputs, asApp}; view has the
+// boxes of the nodes and groups on the screen. Exit status 0 whenever the page could be driven.
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, join } from 'node:path'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
-const [url, folder, executablePath, ...files] = process.argv.slice(2)
+const [url, folder, executablePath, renderer, ...files] = process.argv.slice(2)
 const HANGS_MS = 600_000 // never a bound on how long a page or a run may take
 const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
 
 // Nothing but the server under test may be reached: the result must not depend on the internet.
 async function openPage(browser) {
-  const page = await browser.newPage({ viewport: { width: 1700, height: 950 } })
+  const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } })
   page.setDefaultTimeout(HANGS_MS)
   const { host } = new URL(url)
   await page.route('**/*', (route) => {
     const target = new URL(route.request().url())
     return target.host === host || target.protocol === 'blob:' || target.protocol === 'data:' ? route.continue() : route.abort()
   })
-  await page.request.post(`${url}/api/settings`, { data: { 'Comfy.TutorialCompleted': true } })
+  await page.request.post(`${url}/api/settings`, { data: { 'Comfy.TutorialCompleted': true, 'Comfy.VueNodes.Enabled': renderer === 'nodes2' } })
   await page.goto(url, { waitUntil: 'domcontentloaded' })
   await page.waitForFunction(
     () =>
@@ -61,13 +61,32 @@ function inspectGraph(page) {
   return page.evaluate(() => {
     const known = (node) => node.isVirtualNode === true || node.type in window.LiteGraph.registered_node_types
     const offered = (widget) => !Array.isArray(widget.options?.values) || widget.options.values.includes(widget.value)
-    const nodes = window.app.graph._nodes
+    const { graph } = window.app
+    const nodes = [graph, ...(graph.subgraphs?.values() ?? [])].flatMap(({ _nodes }) => _nodes)
     return {
       missing: nodes.filter((node) => !known(node)).map((node) => node.type),
       refused: nodes.flatMap((node) =>
         (node.widgets ?? []).filter((widget) => !offered(widget)).map((widget) => `${node.type}.${widget.name} = ${widget.value}`),
       ),
     }
+  })
+}
+
+// Where each node and group is on the screen, and how much of a node its widgets need that it does not have.
+function measure(page) {
+  return page.evaluate(() => {
+    const { graph, canvas } = window.app
+    const { scale, offset } = canvas.ds
+    const onScreen = ([x, y, w, h]) => [(x + offset[0]) * scale, (y + offset[1]) * scale, w * scale, h * scale]
+    const title = window.LiteGraph.NODE_TITLE_HEIGHT
+    const nodes = graph._nodes.map((node) => {
+      const element = document.querySelector(`[data-node-id="${node.id}"]`)
+      const drawn = element?.getBoundingClientRect()
+      const box = drawn ? [drawn.x, drawn.y, drawn.width, drawn.height] : onScreen([node.pos[0], node.pos[1] - title, node.size[0], node.size[1] + title])
+      return { name: node.title, box, lacks: drawn ? 0 : node.computeSize()[1] - node.size[1] }
+    })
+    const groups = graph._groups.map((group) => ({ name: group.title, box: onScreen([...group.pos, ...group.size]) }))
+    return { nodes, groups, scale }
   })
 }
 
@@ -86,6 +105,29 @@ async function pressRun(page) {
   return { end: last.kind, error: last.detail?.exception_message ?? null, outputs }
 }
 
+// The same workflow as an app, on a page of a phone's size: what it shows, and a run from there. Null where the page has
+// no app mode.
+async function runAsApp(page, path) {
+  const toggle = () => page.evaluate(async () => {
+    const { command } = window.app.extensionManager
+    if (!command.commands.some(({ id }) => id === 'Comfy.ToggleLinear')) return false
+    await command.execute('Comfy.ToggleLinear')
+    return true
+  })
+  if (!(await toggle())) return null
+  const desktop = page.viewportSize()
+  await page.setViewportSize({ width: 390, height: 844 })
+  await page.waitForTimeout(2000)
+  const text = await page.evaluate(() => document.body.innerText)
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth)
+  await page.screenshot({ path })
+  const run = await pressRun(page)
+  await page.setViewportSize(desktop)
+  await toggle()
+  await page.waitForTimeout(500)
+  return { text, wide, end: run.end, error: run.error }
+}
+
 const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
 const notRun = { end: 'not run', error: null, outputs: [] }
 try {
@@ -97,9 +139,11 @@ try {
     errors = []
     await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
     const graph = await inspectGraph(page)
-    const run = name.startsWith('demo_') && !graph.missing.length ? await pressRun(page) : notRun
+    const view = await measure(page)
+    const run = name.startsWith('Pusa demo') && !graph.missing.length ? await pressRun(page) : notRun
     await page.screenshot({ path: join(folder, `${name}.png`) })
-    console.log(JSON.stringify({ name, ...graph, ...run, errors }))
+    const asApp = run === notRun ? null : await runAsApp(page, join(folder, `${name} (app).png`))
+    console.log(JSON.stringify({ name, ...graph, view, ...run, asApp, errors }))
     await page.keyboard.press('Escape') // older versions list missing model files in a dialog, which takes the next drop
     await page.waitForTimeout(500)
   }

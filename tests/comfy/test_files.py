@@ -155,3 +155,19 @@ def test_a_lora_on_an_e5m2_file_with_scales_is_no_coarser_than_in_core(comfyui: 
     result = inspect_load(comfyui, models, "scaled_fp8_e5m2.safetensors", "layers_only.safetensors")
     ours, core = (sum(result[name]) / len(TARGETS) for name in ("weight errors", "core weight errors"))
     assert ours < 1.05 * core
+
+
+def test_the_choice_of_attention_of_a_layer_reaches_comfyui(comfyui: Path, models: Path) -> None:
+    """Newer versions read it; older ones leave it."""
+    setting = '{"attention": "comfy_kitchen_int8"}'
+    name = "blocks.1.self_attn.comfy_attention.config"
+    tensors = load_file(models / "diffusion_models" / "original.safetensors")
+    tensors[f"model.diffusion_model.{name}"] = torch.tensor(list(setting.encode()), dtype=torch.uint8)
+    renamed = {
+        key if "." not in key or key.startswith("model.") else f"model.diffusion_model.{key}": value
+        for key, value in tensors.items()
+    }
+    save_file(renamed, models / "diffusion_models" / "attention.safetensors")
+    result = inspect_load(comfyui, models, "attention.safetensors")
+    assert result["attention"] == {name: setting}
+    assert "NOT USED" not in result["report"]

@@ -33,6 +33,11 @@ def test_an_image_or_a_latent_without_frames_is_refused_by_name(report: dict[str
         assert report[where].startswith("latent has shape [1, 16, 0, 4, 4], which holds no frames")
 
 
+def test_a_mask_keeps_its_values_and_its_length_where_comfyui_interpolates_it(report: dict[str, Any]) -> None:
+    assert report["mask kept"]
+    assert report["mask of 4"].startswith("latent_image has a noise_mask of shape [1, 1, 3, 1, 1], which is not one")
+
+
 def test_another_number_of_frames_at_the_network_is_refused(report: dict[str, Any]) -> None:
     """ComfyUI's network would not notice, and put the timesteps on other tokens."""
     assert report["wrapper of 3"] == "accepted"

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.pages import Opened
+from tests.support.workflows import WORKFLOWS
 from tools.comfy_client import ComfyClient
 from tools.comfyui import PACK, PACK_NAME, make_base, running_server
+from tools.translate import ENGLISH, LANGUAGES, documents, english_texts
+from tools.workflows.build import API_NAMES
 from tools.workflows.listing import CORE, is_of_pack, list_pack
 from tools.workflows.node_types import STORED, WIDGETS
 
 STORED_NODES = json.loads(STORED.read_text(encoding="utf-8"))
-GRAPHS = sorted((PACK / "workflows" / "api").glob("*.json"))
+GRAPHS = [Opened(json.loads(path.read_text())).prompt() for path in WORKFLOWS]
 
 
 def test_nodes_are_as_published(comfy: ComfyClient) -> None:
@@ -25,7 +29,7 @@ def test_nodes_are_as_published(comfy: ComfyClient) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_this_comfyui_has_every_core_input_that_a_graph_sets(comfy: ComfyClient, name: str) -> None:
-    nodes = [node for path in GRAPHS for node in json.loads(path.read_text()).values() if node["class_type"] == name]
+    nodes = [node for graph in GRAPHS for node in graph.values() if node["class_type"] == name]
     used = {key for node in nodes for key in node["inputs"]}
     node = comfy.get_json("/object_info")[name]
     assert used and used <= set(input_names(node["input"]))
@@ -69,11 +73,12 @@ def test_a_new_option_of_the_trainer_lands_behind_every_published_input(inputs_w
     assert last == ["optional", "brand_new", "INT", {"default": 3, "min": 1, "max": 9, "step": 1}]
 
 
-@pytest.mark.parametrize("name", ["train_lora", "demo_train_lora"])
-def test_a_stored_graph_keeps_its_values_when_an_option_is_new(inputs_with_a_new_option: list[Any], name: str) -> None:
-    page = json.loads((PACK / "workflows" / f"{name}.json").read_text())
-    api = json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
-    stored = next(node["widgets_values"] for node in page["nodes"] if node["type"] == "PusaTrainLora")
+@pytest.mark.parametrize("title", ["Pusa - Train a LoRA", "Pusa demo - Train a LoRA"])
+def test_a_stored_graph_keeps_its_values_when_an_option_is_new(inputs_with_a_new_option: list[Any], title: str) -> None:
+    page = json.loads((PACK / "workflows" / f"{title}.json").read_text())
+    api = json.loads((PACK / "workflows" / "api" / f"{API_NAMES[title]}.json").read_text())
+    nodes = [node for inner in page["definitions"]["subgraphs"] for node in inner["nodes"]]
+    stored = next(node["widgets_values"] for node in nodes if node["type"] == "PusaTrainLora")
     meant = next(node["inputs"] for node in api.values() if node["class_type"] == "PusaTrainLora")
     widgets = [key for _, key, kind, _ in inputs_with_a_new_option if kind in WIDGETS]
     loaded = dict(zip(widgets, stored, strict=False))  # as the page does, by place
@@ -89,3 +94,30 @@ def test_demo_models_are_listed(comfy: ComfyClient) -> None:
         ("vae", "pusa_demo_vae.safetensors"),
     ):
         assert name in comfy.get_json(f"/models/{kind}")
+
+
+def test_the_texts_that_are_translated_are_those_of_the_nodes(comfy: ComfyClient) -> None:
+    texts = english_texts(comfy.get_json("/object_info"))
+    assert texts == json.loads(ENGLISH.read_text(encoding="utf-8")), "run python -m tools.translate --english"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_comfyui_serves_the_translations(comfy: ComfyClient, language: str) -> None:
+    served = comfy.get_json("/i18n")[language]
+    for name in ("nodeDefs", "nodeCategories"):
+        assert served[name].items() >= translations(language)[name].items()
+
+
+def translations(language: str) -> dict[str, Any]:
+    stored = {name: json.loads(text) for name, text in documents().items()}
+    return {"nodeDefs": stored[f"{language}/nodeDefs.json"], **stored[f"{language}/main.json"]}
+
+
+def test_blueprints_are_offered_by_the_search(comfy: ComfyClient) -> None:
+    if "ComfySwitchNode" not in comfy.get_json("/object_info"):
+        pytest.skip("this ComfyUI has no blueprints")
+    listed = comfy.get_json("/global_subgraphs")
+    names = {entry["name"]: key for key, entry in listed.items() if entry["name"].startswith("Pusa - ")}
+    assert sorted(names) == sorted(path.stem for path in (PACK / "subgraphs").glob("*.json"))
+    stored = json.loads(comfy.get_json(f"/global_subgraphs/{names['Pusa - Image to video']}")["data"])
+    assert stored == json.loads((PACK / "subgraphs" / "Pusa - Image to video.json").read_text())

@@ -73,9 +73,30 @@ def test_another_architecture_is_refused_by_name(comfy: ComfyClient, where: str)
         comfy.latent(NODES[where]("sd3"), "video")
 
 
-def test_a_model_that_is_no_rectified_flow_is_refused(comfy: ComfyClient) -> None:
-    sampling = node("ModelSamplingDiscrete", model=["loaded", 0], sampling="v_prediction", zsnr=False)
-    graph = image_to_video()
-    graph |= {"loaded": graph["model"], "model": sampling}
+V_PREDICTION = node("ModelSamplingDiscrete", model=["loaded", 0], sampling="v_prediction", zsnr=False)
+SD3 = node("ModelSamplingSD3", model=["loaded", 0], shift=5.0)
+
+
+def behind(change: dict[str, Any]) -> dict[str, Graph]:
+    """A MODEL that the node ``change`` has changed, on every path into sampling."""
+    graph = image_to_video() | {"loaded": parts()["model"], "model": change}
+    return {
+        "Pusa Sampler": graph,
+        "Pusa Patch Model": graph
+        | {"patched": node("PusaPatchModel", model=["model", 0])}
+        | {"video": ksampler("patched", "start")},
+        "KSampler": graph | {"video": ksampler("model", "start")},
+    }
+
+
+@pytest.mark.parametrize("path", behind(SD3))
+def test_a_model_that_is_no_rectified_flow_is_refused_and_the_advice_works(comfy: ComfyClient, path: str) -> None:
     with pytest.raises(RunFailed, match="model has a model sampling that is not a rectified flow; remove the node"):
-        comfy.latent(graph, "video")
+        comfy.latent(behind(V_PREDICTION)[path], "video")
+    comfy.latent(behind(SD3)[path], "video")  # "ModelSamplingSD3 is fine"
+
+
+@pytest.mark.parametrize("where", ["Pusa Sampler", "Pusa Patch Model"])
+def test_a_wan_text_to_video_model_as_the_messages_say_works(comfy: ComfyClient, where: str) -> None:
+    graph = NODES[where]("i2v") | {"model": parts()["model"]}
+    assert comfy.latent(graph, "video").isfinite().all()

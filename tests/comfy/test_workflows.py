@@ -3,13 +3,11 @@
 import io
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import av
 import pytest
 
-from tests.support.workflows import DEMO, REAL, WORKFLOWS
+from tests.support.workflows import API_DEMO, API_REAL
 from tools.comfy_client import ComfyClient, Graph, PromptRefused
 from tools.comfyui import PACK
 
@@ -19,18 +17,11 @@ def decode(video: bytes) -> list:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def typed_values(node: dict[str, Any]) -> list[Any]:
-    """What the widgets hold that no link overrides."""
-    widgets = [entry for entry in node["inputs"] if "widget" in entry]
-    values = [value for value in node.get("widgets_values", []) if value not in ("fixed", "randomize")]
-    return [value for entry, value in zip(widgets, values, strict=True) if entry["link"] is None]
-
-
 def api_graph(name: str) -> Graph:
     return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", DEMO)
+@pytest.mark.parametrize("name", API_DEMO)
 def test_api_workflow_makes_a_video(comfy: ComfyClient, name: str) -> None:
     graph = api_graph(name)
     save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
@@ -42,7 +33,7 @@ def test_api_workflow_makes_a_video(comfy: ComfyClient, name: str) -> None:
         assert comfy.file(outputs[mask]["images"][0]).startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", API_REAL)
 def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name: str) -> None:
     """On a server without the files, the one thing wrong with the graph is that they are missing."""
     graph = api_graph(name)
@@ -51,22 +42,9 @@ def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name
     files += [f'"{node["inputs"]["dataset"]}"' for node in graph.values() if "dataset" in node["inputs"]]
     with pytest.raises(PromptRefused) as refused:
         comfy.queue(graph)
-    _, *reasons = str(refused.value).splitlines()
+    # ComfyUI 0.3.64 leaves the values of Pusa Train LoRA to the node itself, and then sums nothing up
+    reasons = [line for line in str(refused.value).splitlines() if not line.startswith("Prompt outputs failed")]
     assert all(any(file in reason for file in files) for reason in reasons), reasons
     for kind, key in (("CLIPLoader", "clip_name"), ("VAELoader", "vae_name")):
         file = next(node["inputs"][key] for node in graph.values() if node["class_type"] == kind)
         assert any(file in reason for reason in reasons)
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_both_formats_hold_the_same_graph(path: Path) -> None:
-    drawn = json.loads(path.read_text())
-    graph = json.loads((path.parent / "api" / path.name).read_text())
-    nodes = {str(node["id"]): node for node in drawn["nodes"] if node["type"] != "MarkdownNote"}
-    assert {key: node["type"] for key, node in nodes.items()} == {key: v["class_type"] for key, v in graph.items()}
-    links = {link[0]: [str(link[1]), link[2]] for link in drawn["links"]}
-    for key, node in nodes.items():
-        wired = {entry["name"]: links[entry["link"]] for entry in node["inputs"] if entry["link"] is not None}
-        inputs = graph[key]["inputs"]
-        assert wired == {name: value for name, value in inputs.items() if isinstance(value, list)}
-        assert typed_values(node) == [value for value in inputs.values() if not isinstance(value, list)], node["type"]

@@ -1,10 +1,23 @@
 """What the tests of the training command share."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.resume_kills import command, finish, make_clips
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_up_ends_a_process() -> Iterator[None]:
+    """Also where the tests run under nohup: processes that they start would inherit that the signal is ignored."""
+    if not hasattr(signal, "SIGHUP"):  # Windows
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope="session")

@@ -78,12 +78,12 @@ def test_a_clip_can_end_the_video(tmp_path, picture):
 
 @pytest.fixture(scope="module")
 def readme():
-    return (PACK / "README.md").read_text(encoding="utf-8")
+    return (PACK / "docs" / "standalone.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def task_commands(readme):
-    """The README's command for each task, split as a shell would."""
+    """The command of docs/standalone.md for each task, split as a shell would."""
     commands = map(shlex.split, re.findall(r"^python -m pusa_core (generate --task .+\w)$", readme, re.MULTILINE))
     return {command[2]: command for command in commands}
 
@@ -95,7 +95,7 @@ def inputs(tmp_path_factory):
     return folder
 
 
-def test_the_readme_shows_wan22_in_4_steps(readme):
+def test_the_page_shows_wan22_in_4_steps(readme):
     commands = re.findall(r"^python -m pusa_core (generate .+)$", readme.replace("\\\n", ""), re.MULTILINE)
     (text,) = (command for command in commands if "--checkpoint-low" in command)
     args = build_parser().parse_args(shlex.split(text))
@@ -105,16 +105,16 @@ def test_the_readme_shows_wan22_in_4_steps(readme):
     assert all("low" in str(file) for file in (args.checkpoint_low, *(file for file, _ in args.lora_low)))
 
 
-def test_the_readme_shows_every_task(task_commands):
+def test_the_page_shows_every_task(task_commands):
     assert list(task_commands) == list(TASKS)
-    workflows = {path.stem for path in (PACK / "workflows").glob("*.json")}
+    workflows = {path.stem for path in (PACK / "workflows" / "api").glob("*.json")}
     assert {name for name, task in TASKS.items() if not task.part} <= workflows
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_commands_of_the_readme_run(inputs, monkeypatch, task_commands, task):
+def test_the_commands_of_the_page_run(inputs, monkeypatch, task_commands, task):
     """As they are written, but in one step and without guidance."""
-    assert task in task_commands, "the README has no command for this task"
+    assert task in task_commands, "docs/standalone.md has no command for this task"
     monkeypatch.chdir(inputs)
     arguments = task_commands[task]
     out = arguments[arguments.index("--out") + 1]

@@ -237,11 +237,11 @@ def test_the_demo_inputs_replace_no_file(tmp_path):
     assert names(tmp_path) == ["clip.mp4"] and (tmp_path / "clip.mp4").read_text() == "mine"
 
 
-README = (PACK / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
-COMMANDS = [shlex.split(line) for line in re.findall(r"^(?:python|torchrun) .*--out .+$", README, re.MULTILINE)]
+PAGE = (PACK / "docs" / "standalone.md").read_text(encoding="utf-8").replace("\\\n", "")
+COMMANDS = [shlex.split(line) for line in re.findall(r"^(?:python|torchrun) .*--out .+$", PAGE, re.MULTILINE)]
 
 
-def test_no_command_of_the_readme_writes_what_another_reads():
+def test_no_command_of_the_page_writes_what_another_reads():
     outs = {command[command.index("--out") + 1] for command in COMMANDS}
     for command in COMMANDS:
         command[command.index("--out") + 1] = ""
@@ -249,8 +249,8 @@ def test_no_command_of_the_readme_writes_what_another_reads():
     assert len(outs) == len(COMMANDS) and not outs & files
 
 
-def test_git_shows_nothing_that_the_commands_of_the_readme_write():
-    outs = re.findall(r"--out (\S+)", README)
+def test_git_shows_nothing_that_the_commands_of_the_page_write():
+    outs = re.findall(r"--out (\S+)", PAGE)
     written = [*outs, *(re.sub(r"\.mp4$", ".sheet.png", out) for out in outs), "start.png", "clip.mp4", "drift.csv"]
     command = ["git", "check-ignore", "--no-index", *written]
     done = subprocess.run(command, cwd=PACK, capture_output=True, text=True)

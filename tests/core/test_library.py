@@ -23,13 +23,15 @@ def frames_in(video: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-def test_the_program_in_the_readme_makes_a_video(tmp_path, monkeypatch):
-    programs = re.findall(r"```python\n(.+?)```", (PACK / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_program_of_the_page_makes_a_video(tmp_path, monkeypatch):
+    programs = re.findall(
+        r"```python\n(.+?)```", (PACK / "docs" / "standalone.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (program,) = (text for text in programs if "load_model" in text)
     assert len(program.splitlines()) <= 15
     write_inputs(tmp_path, 3)
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "README.md", "exec"), {})
+    exec(compile(program, "standalone.md", "exec"), {})
     (video,) = set(tmp_path.glob("*.mp4")) - {tmp_path / "clip.mp4"}
     assert frames_in(video) == 81
 

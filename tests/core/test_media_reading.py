@@ -65,7 +65,10 @@ def coloured_clip(path: Path, pixels: str, matrix: int, colour_range: int) -> Pa
     return path
 
 
-@pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (9, 0.2627, 0.0593)])
+@pytest.mark.parametrize(
+    ("matrix", "red", "blue"),
+    [(1, 0.2126, 0.0722), (4, 0.30, 0.11), (6, 0.299, 0.114), (7, 0.212, 0.087), (9, 0.2627, 0.0593)],
+)
 @pytest.mark.parametrize("colour_range", [1, 2])
 def test_matrix_and_range_are_those_that_the_file_names(tmp_path, matrix, red, blue, colour_range):
     clip = coloured_clip(tmp_path / "clip.mp4", "yuv444p", matrix, colour_range)

@@ -72,7 +72,8 @@ def test_every_module_that_the_pack_imports_is_in_the_archive(installed: Path) -
         lost = (own_imports(name, path.read_text(encoding="utf-8")) & everything) - kept
         if lost:
             missing[str(name)] = sorted(lost)
-    assert {name.split(".")[0] for name in kept} == {"", *CODE}
+    assert {name.split(".")[0] for name in kept} == {"", *CODE, "tools"}
+    assert {name for name in kept if name.startswith("tools")} == {"tools.comfy_client"}
     assert not missing
 
 
@@ -98,7 +99,7 @@ def test_the_engine_and_its_commands_work_from_the_archive(installed: Path) -> N
 def test_what_comfyui_and_users_look_for_is_in_the_archive(installed: Path) -> None:
     for name in ("README.md", "LICENSE", "pyproject.toml", "requirements.txt", "configs/train.toml"):
         assert (installed / name).is_file(), name
-    for folder in ("web/docs", "workflows", "workflows/api", "demo/models"):
+    for folder in ("web", "locales", "workflows", "workflows/api", "subgraphs", "demo/models"):
         wanted = {path.relative_to(PACK) for path in (PACK / folder).rglob("*") if path.suffix}
         assert {path for path in wanted if not (installed / path).is_file()} == set()
 

@@ -15,8 +15,9 @@ from pusa_core.training.config import TrainOptions
 from pusa_core.training.estimate import estimate
 from pusa_core.training.launch import AcceleratedLaunch
 from pusa_core.training.network import build_network, read_source, trainable
-from pusa_core.training.optimizer import Ema, build_optimizer, learning_rate
+from pusa_core.training.optimizer import Ema, build_optimizer
 from pusa_core.training.plot import draw_losses, smoothed
+from pusa_core.training.schedule import learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_moving_average_is_exchanged_and_put_back():
 def test_eight_bit_adam_names_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
     with pytest.raises(ValueError, match="needs bitsandbytes"):
-        build_optimizer(TrainOptions(optimizer="adamw8bit"), [torch.nn.Parameter(torch.zeros(1))])
+        build_optimizer(TrainOptions(optimizer="adamw8bit"), {"weight": torch.nn.Parameter(torch.zeros(1))})
 
 
 def gradients(config, frames=9, size=4):

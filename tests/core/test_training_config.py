@@ -88,7 +88,7 @@ def test_what_follows_from_the_options(options):
         ("train.lr", "NaN", "train.lr is nan; it must be a number"),
         ("train.warmup", "1001", r"train.warmup is 1001; use 0 to 1000 \(train.steps\)"),
         ("train.schedule", "step", 'train.schedule is "step"; choose one of constant, cosine, linear'),
-        ("train.optimizer", "sgd", 'train.optimizer is "sgd"; choose one of adamw, adamw8bit'),
+        ("train.optimizer", "sgd", 'train.optimizer is "sgd"; choose one of adamw, adamw8bit, adafactor'),
         ("train.weight_decay", "-0.1", "train.weight_decay is -0.1; use at least 0"),
         ("train.betas", "[0.9, 1.0]", r"train.betas is \[0.9, 1.0\]; use two numbers from 0 to below 1"),
         ("train.betas", "[0.9]", r"train.betas is \[0.9\]; use two numbers"),

@@ -23,16 +23,23 @@ CORE = (
     "GetVideoComponents",
     "ImageFromBatch",
     "ImageScale",
+    "KSampler",
     "LoadImage",
     "LoadVideo",
     "LoraLoaderModelOnly",
+    "ModelSamplingSD3",
+    "PreviewImage",
+    "PrimitiveFloat",
+    "PrimitiveInt",
     "SaveVideo",
+    "UNETLoader",
     "VAEDecode",
     "VAELoader",
 )
 KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
 FROM_DISK = {
     *("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora", "clip_name"),
+    "unet_name",
     *("image", "file"),
 }
 """Combos whose options are files on the server."""

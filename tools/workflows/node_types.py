@@ -53,3 +53,20 @@ def read_node_types() -> dict[str, NodeType]:
 def _node_type(node: dict[str, Any]) -> NodeType:
     inputs = tuple(Input(name, kind, need == "optional", settings) for need, name, kind, settings in node["inputs"])
     return NodeType(inputs, tuple(Output(*output) for output in node["outputs"]))
+
+
+NEWER = {
+    "ComfySwitchNode": NodeType(
+        (
+            Input("switch", "BOOLEAN", False, {"default": False}),
+            Input("on_false", "*", False, {}),
+            Input("on_true", "*", False, {}),
+        ),
+        (Output("*", "output"),),
+    ),
+    "ComfyMathExpression": NodeType(
+        (Input("expression", "STRING", False, {"multiline": True}), Input("values.a", "FLOAT,INT,BOOLEAN", False, {})),
+        (Output("FLOAT", "FLOAT"), Output("INT", "INT"), Output("BOOLEAN", "BOOL")),
+    ),
+}
+"""Core nodes that the oldest supported ComfyUI lacks, with as many inputs as the graphs connect."""

@@ -25,6 +25,10 @@ class KeyframeSource:
         return self.place.title
 
     @property
+    def name(self) -> str:
+        return self.file.partition(".")[0]
+
+    @property
     def length(self) -> int:
         return self.place.length
 
@@ -42,8 +46,10 @@ class KeyframeSource:
         """The latent frames it occupies, in the syntax of noise levels."""
         if self.length == 1:
             return str(self.position)
-        start = clip_start(self.length, self.position, latent_length(FRAMES))
-        return f"{start}-{latent_frame_of(pixel_frames_of(start)[0] + self.length - 1)}"
+        frames = latent_length(FRAMES)
+        start = clip_start(self.length, self.position, frames)
+        last = latent_frame_of(pixel_frames_of(start)[0] + self.length - 1)
+        return f"{start - frames}-{last - frames}" if self.position < 0 else f"{start}-{last}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def given_for(name: str, *sources: tuple[int, str]) -> tuple[KeyframeSource, ...
 
 START, MIDDLE, END = (0, "start.png"), (40, "middle.png"), (80, "end.png")
 FIRST = KeyframeSource(tasks.FIRST, *START)
-LEVELS = "*Frame Conditioning Mask*: the noise levels of the given frames; "
+LEVELS = "*Frame Conditioning Mask*: "
 
 TASKS = (
     Workflow(
@@ -80,64 +86,63 @@ TASKS = (
         "Text to video",
         "Generates a video from a prompt.",
         prompt="a large blue square moves quickly right",
-        knobs=("*Size and length*: the length must be 4 n + 1 frames.",),
+        knobs=("The video is made of blocks of 4 frames, so its length snaps to 4 n + 1.",),
     ),
     Workflow(
         "image_to_video",
         "Image to video",
         "The video starts with the given image and follows the prompt.",
         given=(FIRST,),
-        knobs=(LEVELS + "`0:0` keeps the image exactly, `0:0.2` gives more motion and preserves its identity less.",),
+        knobs=(
+            LEVELS + "**0:0** keeps the image exactly, **0:0.2** gives more motion and preserves its identity less.",
+        ),
     ),
     Workflow(
         "start_end",
         "Start and end frames",
         "The video starts with one image and ends with another; both are kept exactly.",
         given=given_for("start_end", START, END),
-        knobs=(LEVELS + "0 keeps an image exactly. If the motion between the two is stiff, see `start_end_noise`.",),
+        knobs=(LEVELS + "0 keeps an image. If the motion is stiff, try *Start and end frames, loose*.",),
     ),
     Workflow(
         "start_end_noise",
-        "Start and end frames, with noise",
-        "The video starts close to one image and ends close to another: they get 30 % and 70 % noise, which gives the "
-        "motion between them more freedom.",
+        "Start and end frames, loose",
+        "As *Start and end frames*, with 30 % and 70 % noise on the images: the motion between them is freer.",
         given=given_for("start_end_noise", START, END),
         levels=PLACES["start_end_noise"].noise_levels,
         knobs=(LEVELS + "more noise on an image gives more motion and preserves its identity less.",),
     ),
     Workflow(
         "completion",
-        "Completion: generate the video between two clips",
+        "Fill between two clips",
         "The first 9 and the last 12 frames are given as clips; the 60 frames between them are generated.",
         given=given_for("completion", (0, "start.mp4"), (69, "end.mp4")),
-        knobs=(
-            LEVELS + "`0-2` are the first 9 frames, `18-20` the last 12; `0-2:0.2, 18-20:0.2` blends them more freely.",
-        ),
+        knobs=(LEVELS + "**0-2:0.2, -3--1:0.2** blends the clips more freely.",),
     ),
     Workflow(
         "extension_13",
-        "Extension: continue a clip from 13 frames",
+        "Extend a clip, 13 frames given",
         "13 frames of a clip are given, the following 68 are generated.",
         given=given_for("extension_13", (0, "clip.mp4")),
-        knobs=(LEVELS + "`0:0, 1:0.3, 2:0.4, 3:0.5` continues more freely, `0-3:0..0.5` is a linear ramp.",),
+        knobs=(LEVELS + "**0:0, 1:0.3, 2:0.4, 3:0.5** continues more freely, **0-3:0..0.5** is a linear ramp.",),
     ),
     Workflow(
         "extension_41",
-        "Extension: continue a clip from 41 frames",
+        "Extend a clip, 41 frames given",
         "41 frames of a clip are given, the following 40 are generated.",
         given=given_for("extension_41", (0, "clip.mp4")),
-        knobs=(LEVELS + "`0-7:0, 8-10:0.1..0.4` keeps the early frames exactly and lets the last ones change.",),
+        knobs=(LEVELS + "**0-7:0, 8-10:0.1..0.4** keeps the early frames exactly and lets the last ones change.",),
     ),
     Workflow(
         "video_to_video",
         "Video to video",
         "A whole clip is given. Its ends are mostly preserved, and everything in between is regenerated.",
         given=given_for("video_to_video", (0, "clip.mp4")),
-        levels=PLACES["video_to_video"].noise_levels,
+        levels="0:0.3, 1--2:1, -1:0.3",
         knobs=(
             LEVELS
-            + "frames at 1 are regenerated. `1-19:0.8` follows the motion of the clip, lower levels also its look; "
-            "`0` keeps frames exactly.",
+            + "frames at 1 are regenerated. **1-19:0.8** follows the motion of the clip, lower levels also its look; "
+            "**0** keeps frames exactly.",
         ),
     ),
     Workflow(
@@ -145,23 +150,46 @@ TASKS = (
         "Three keyframes",
         "Images are given for the first, the middle and the last frame.",
         given=given_for("three_keyframes", START, MIDDLE, END),
-        knobs=(
-            "*Middle frame*: `position` is a latent frame; set `position_counts` to count frames of the video.",
-            LEVELS + "some noise (`10:0.3`) makes the passage through the middle smoother.",
-        ),
+        knobs=(LEVELS + "**10:0.3** makes the passage through the middle smoother.",),
     ),
 )
 
-WAN22 = Workflow(
-    "wan22_image_to_video_4step",
-    "Image to video with Wan2.2, in 4 steps",
-    "The video starts with the given image. Wan2.2 has two models, one for high and one for low noise; each gets its "
-    "own Pusa LoRA and 4-step LoRA.",
+WAN22 = (
+    Workflow(
+        "wan22_image_to_video_4step",
+        "Wan2.2 image to video, 4 steps",
+        "The video starts with the image. Wan2.2 has one model for high noise and one for low.",
+        given=(FIRST,),
+        levels="0:0.2",
+        knobs=(LEVELS + "a little noise on the image (0.2) works well with Wan2.2.",),
+    ),
+    Workflow(
+        "wan22_extension_4step",
+        "Wan2.2 extend a clip, 4 steps",
+        "13 frames of a clip are given, the following ones are generated by Wan2.2's two models.",
+        given=given_for("extension_13", (0, "clip.mp4")),
+        levels="0:0, 1:0.3, 2:0.4, 3:0.5",
+        knobs=(LEVELS + "the ramp lets the motion continue freely; **0-3:0** keeps the clip exactly.",),
+    ),
+)
+
+KSAMPLER = Workflow(
+    "image_to_video_ksampler",
+    "Image to video with KSampler",
+    "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
+    "works on a Wan MODEL.",
     given=(FIRST,),
-    levels="0:0.2",
+    knobs=(LEVELS + "**0:0** keeps the image exactly. Samplers that add noise again are refused.",),
+)
+
+TRAIN = Workflow(
+    "train_lora",
+    "Train a LoRA",
+    "Trains a LoRA on a folder of captioned clips (**clip.mp4**, **clip.txt**) in ComfyUI's input folder, then makes a "
+    "video with it.",
+    given=(FIRST,),
     knobs=(
-        LEVELS + "a little noise on the image (0.2) works well with Wan2.2.",
-        "*Pusa Sampler*: `switch` is the noise level below which the second model takes over. With 4-step LoRAs, "
-        "keep `steps` at 4 and `cfg` at 1.",
+        "Use a new name for every training. Interrupt saves a checkpoint, and Run resumes from it.",
+        LEVELS + "**0:0** keeps the image exactly.",
     ),
 )

@@ -19,11 +19,13 @@ from in_comfyui import load_pack  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 load_pack()
+import comfy.utils  # noqa: E402
+
 core = importlib.import_module("pack.pusa_core")
 latents = importlib.import_module("pack.nodes.comfyui.latents")
 mask_node = importlib.import_module("pack.nodes.frame_mask").PusaFrameMask
 keyframe_node = importlib.import_module("pack.nodes.encode_keyframes").PusaEncodeKeyframes
-sampling = importlib.import_module("pack.nodes.comfyui.sampling")
+timesteps = importlib.import_module("pack.nodes.comfyui.timesteps")
 mask_node.hidden = SimpleNamespace(prompt=None, extra_pnginfo=None)
 dice = random.Random(SEED)
 torch.manual_seed(SEED)
@@ -134,12 +136,17 @@ def main() -> None:
     empty = {"samples": torch.zeros(1, 16, 0, 4, 4)}
     report["no frames"] = message_of(lambda: latents.check_samples(empty, "latent"))
     report["no frames, mask"] = message_of(lambda: mask_node.execute(empty, "0:0"))
-    report["other frames"] = message_of(lambda: sampling.check_frames(torch.zeros(3), torch.zeros(1, 16, 4, 2, 2)))
-    options = {sampling.KEY: torch.tensor([0.0, 500.0, 1000.0]), "sigmas": torch.ones(1)}
+    levels = torch.tensor([0.0, 1 / 3, 1.0])
+    mask = latents.with_noise_levels({}, torch.zeros(1, 16, 3, 4, 4), levels)["noise_mask"]
+    resampled = comfy.utils.reshape_mask(mask.repeat(2, 1, 1, 1, 1), (2, 16, 3, 4, 4))
+    report["mask kept"] = torch.equal(resampled.as_subclass(Tensor), levels.view(1, 1, 3, 1, 1).expand(2, 16, 3, 4, 4))
+    report["mask of 4"] = message_of(lambda: comfy.utils.reshape_mask(mask, (1, 16, 4, 4, 4)))
+    report["other frames"] = message_of(lambda: timesteps.check_frames(torch.zeros(3), torch.zeros(1, 16, 4, 2, 2)))
+    options = {timesteps.KEY: torch.tensor([0.0, 500.0, 1000.0]), "sigmas": torch.ones(1)}
     for frames in (3, 4):
         x = torch.zeros(1, 16, frames, 2, 2)
         report[f"wrapper of {frames}"] = message_of(
-            lambda x=x: sampling.per_frame_timesteps(
+            lambda x=x: timesteps.per_frame_timesteps(
                 lambda x, *_, **__: torch.zeros_like(x), x, torch.ones(1), None, transformer_options=options
             )
         )

@@ -79,6 +79,8 @@ logging.getLogger().setLevel(logging.INFO)
 model = host.load_wan(f"{models}/diffusion_models/{file}", {}, disable_dynamic=True)
 kinds = Counter(stored_dtype(value) for name, value in model.model.diffusion_model.named_parameters())
 result: dict[str, Any] = {"dtypes": kinds, "report": model.model.diffusion_model.report}
+passed_on = host.host_tensors(host.read_wan(f"{models}/diffusion_models/{file}"))
+result["attention"] = {name: bytes(value.tolist()).decode() for name, value in passed_on.items() if "attention" in name}
 if loras:
     path = f"{models}/loras/{loras[0]}"
     lora = core.load_lora(path)

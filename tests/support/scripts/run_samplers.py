@@ -38,8 +38,8 @@ def solution(start: Tensor, sigma: Tensor) -> Tensor:
 class Network:
     """What a sampler of ComfyUI calls: one sigma in, the clean estimate out."""
 
-    def __init__(self, host: Any, sampling: Any) -> None:
-        self.host = host
+    def __init__(self, sampling: Any) -> None:
+        self.timesteps = importlib.import_module("pack.nodes.comfyui.timesteps")
         self.inner_model = SimpleNamespace(model_sampling=sampling)
         self.inner_model.model_patcher = self.model_patcher = SimpleNamespace(
             model=self, get_model_object=lambda name: sampling
@@ -52,7 +52,10 @@ class Network:
             return velocity(x, timestep.view(shape) / 1000)
 
         options = (model_options or {}).get("transformer_options", {})
-        scaled = self.host.scale_by_noise_level(network, x, 1000 * sigma, None, None, None, options)
+        if self.timesteps.KEY not in options:
+            return x - sigma.view(-1, 1, 1, 1, 1) * network(x, 1000 * sigma)
+        rest = (None, None, None, {**options, "sigmas": sigma})
+        scaled = self.timesteps.per_frame_timesteps(network, x, 1000 * sigma, *rest)
         return x - sigma.view(-1, 1, 1, 1, 1) * scaled
 
 
@@ -63,7 +66,7 @@ def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor
     class Sampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
         pass
 
-    network = Network(host, Sampling())
+    network = Network(Sampling())
     generator = torch.Generator().manual_seed(0)
     noise, given = (torch.randn(1, 2, 5, 2, 2, dtype=torch.float64, generator=generator) for _ in range(2))
     u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
@@ -73,7 +76,7 @@ def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor
         return sampler.sample(network, sigmas, {"model_options": {}, "seed": 0}, None, noise, given, None, True)
 
     sampler = samplers.sampler_object(name)
-    together = sample(host.PerFrameSampler(sampler, LEVELS), sigmas, noise.clone(), given)
+    together = sample(host.AtNoiseLevels(sampler, LEVELS), sigmas, noise.clone(), given)
     alone = given.clone()
     for frame in range(len(LEVELS) - 1):
         part = slice(frame, frame + 1)

@@ -1,0 +1,72 @@
+"""What is watched while a graph runs in ComfyUI: memory, previews, and an interrupt."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.memory import children_resident
+from tools.comfy_client import ComfyClient, Graph, RunFailed
+
+POLL_SECONDS = 0.05
+PREVIEW_EVENTS = (1, 4)  # binary messages of ComfyUI's websocket that carry a picture
+
+
+@contextmanager
+def peak_memory(comfy: ComfyClient, cuda: bool) -> Iterator[list[int]]:
+    """Bytes in use, polled: of the GPU (the allocator's cache included), or of the server's process on a CPU."""
+    used: list[int] = []
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            if cuda:
+                (device, *_) = comfy.get_json("/system_stats")["devices"]
+                used.append(device["vram_total"] - device["vram_free"])
+            else:
+                used.append(children_resident())
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield used
+    finally:
+        done.set()
+        thread.join()
+
+
+def count_previews(comfy: ComfyClient, graph: Graph) -> dict[str, Any]:
+    """The preview pictures that a page would have been sent during a graph."""
+    import websocket  # the package websocket-client
+
+    connection = websocket.create_connection(comfy.url.replace("http", "ws", 1) + "/ws?clientId=benchmark", timeout=600)
+    comfy.post("/prompt", {"prompt": graph, "client_id": "benchmark"})
+    pictures = 0
+    try:
+        while True:
+            message = connection.recv()
+            if isinstance(message, bytes):
+                pictures += int.from_bytes(message[:4], "big") in PREVIEW_EVENTS
+            elif json.loads(message)["type"] in ("execution_success", "execution_error"):
+                return {"previews": pictures, "ended with": json.loads(message)["type"]}
+    finally:
+        connection.close()
+
+
+def interrupt(comfy: ComfyClient, graph: Graph, sampler: str) -> dict[str, Any]:
+    """Seconds from an interrupt during sampling until the graph has ended, and whether the next graph runs."""
+    long = {**graph, sampler: {**graph[sampler], "inputs": {**graph[sampler]["inputs"], "steps": 1000, "seed": 99}}}
+    prompt = comfy.queue(long)
+    time.sleep(3)
+    started = time.monotonic()
+    comfy.post("/interrupt", {"prompt_id": prompt})
+    try:
+        comfy.wait(prompt)
+        ended = "finished before the interrupt"
+    except RunFailed as error:
+        ended = "interrupted" if "interrupted" in str(error) else str(error)
+    seconds = time.monotonic() - started
+    comfy.run(graph)
+    return {"ended": ended, "seconds": seconds}

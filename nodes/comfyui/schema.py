@@ -1,0 +1,55 @@
+"""The schema of a node with what users see of it: a label for every input, folded inputs, and names to find it by."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import Any
+
+from comfy_api.latest import io
+
+LABELS = {
+    "cfg": "CFG",
+    "ema": "EMA",
+    "fps": "FPS",
+    "init_lora": "Initial LoRA",
+    "given_frames_refresh": "Refresh of given frames",
+    "learning_rate": "Learning rate",
+    "lora_name": "LoRA",
+    "lora_strength": "LoRA strength",
+    "model_low": "Model for low noise",
+    "model_name": "Model",
+    "other_model_name": "Other model",
+    "output_name": "Name of the LoRA",
+    "p_async": "Independent noise levels",
+    "position_counts": "Position counts",
+    "switch": "Switch at noise level",
+    "vae": "VAE",
+    "vae_name": "VAE",
+    "weight_dtype": "Weight type",
+}
+"""Labels of inputs that are more than their id with spaces."""
+
+
+def label(name: str) -> str:
+    return LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
+def as_advanced(entry: io.Input) -> io.Input:
+    """Fold an input away until the user asks for it; older versions have no argument for that."""
+    entry.extra_dict = {**entry.extra_dict, "advanced": True}
+    return entry
+
+
+def schema(
+    *, inputs: Sequence[io.Input], search_aliases: Sequence[str] = (), advanced: Collection[str] = (), **settings: Any
+) -> io.Schema:
+    """An ``io.Schema`` whose inputs are labelled; those named in ``advanced`` are folded.
+
+    ``search_aliases`` are words by which the node is found. Older versions search by name alone and have no such field.
+    """
+    for entry in inputs:
+        entry.display_name = entry.display_name or label(entry.id)
+        if entry.id in advanced:
+            as_advanced(entry)
+    if any(field.name == "search_aliases" for field in fields(io.Schema)):
+        settings["search_aliases"] = list(search_aliases)
+    return io.Schema(inputs=list(inputs), **settings)

@@ -1,0 +1,46 @@
+"""VAE Encode Keyframes takes pictures of any size, and gives them a noise level."""
+
+import pytest
+import torch
+
+from tools.comfy_client import ComfyClient, Graph, PromptRefused
+
+from ..support.graphs import keyframe, node, parts, picture
+
+
+def started(name: str, **inputs: object) -> Graph:
+    """A video of 32 x 32 that starts with a picture, and a mask that names no frame but tells all levels."""
+    start = keyframe(name, latent=["empty", 0], **inputs)
+    mask = node("PusaFrameMask", latent=["start", 0], noise_levels="")
+    shown = node("PreviewImage", images=["mask", 1])
+    return {**parts(), "large": picture(0, 96, 40), "start": start, "mask": mask, "shown": shown}
+
+
+def test_a_picture_of_another_size_is_cropped_to_that_of_the_video(comfy: ComfyClient) -> None:
+    fits = comfy.latent(started("picture"), "start")
+    assert torch.allclose(comfy.latent(started("large"), "start"), fits, atol=1e-3)
+    assert fits.shape[-2:] == (4, 4)
+
+
+def test_a_padded_picture_has_bars(comfy: ComfyClient) -> None:
+    padded = comfy.latent(started("large", resize="pad"), "start")
+    assert padded.shape[-2:] == (4, 4)
+    assert not torch.allclose(padded, comfy.latent(started("large"), "start"), atol=0.01)
+
+
+def test_without_a_latent_the_video_is_as_large_as_the_picture(comfy: ComfyClient) -> None:
+    graph = {**parts(), "odd": picture(0, 70, 40), "start": keyframe("odd")}
+    assert comfy.latent(graph, "start").shape[-2:] == (4, 8)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_the_noise_level_is_that_of_the_placed_frames(comfy: ComfyClient, level: float) -> None:
+    shown = comfy.run(started("picture", position=-1, noise_level=level))["mask"]
+    assert shown["noise_levels"] == pytest.approx([1, 1, level])
+    assert (shown["given"], shown["frames"]) == ([2], [9])
+    assert shown["images"][0]["filename"].endswith(".png")
+
+
+def test_a_level_beyond_one_is_refused(comfy: ComfyClient) -> None:
+    with pytest.raises(PromptRefused, match="bigger than max of 1"):
+        comfy.run(started("picture", noise_level=1.5))

@@ -1,0 +1,90 @@
+"""What users see of the nodes: labels, folded inputs, search aliases, texts and pictures on the node, previews."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.comfy_scripts import run_script
+from tools.comfy_client import ComfyClient, Graph
+from tools.workflows.listing import is_of_pack
+
+from ..support.graphs import image_to_video, node
+
+
+@pytest.fixture(scope="module")
+def nodes(comfy: ComfyClient) -> dict[str, Any]:
+    return {name: info for name, info in comfy.get_json("/object_info").items() if is_of_pack(info)}
+
+
+def inputs_of(info: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings of a node's inputs by name."""
+    groups = (info["input"].get(need, {}) for need in ("required", "optional"))
+    return {name: (spec[1] if len(spec) > 1 else {}) for group in groups for name, spec in group.items()}
+
+
+def test_every_input_has_a_label_and_every_input_and_output_a_tooltip(nodes: dict[str, Any]) -> None:
+    for name, info in nodes.items():
+        for key, settings in inputs_of(info).items():
+            assert settings["display_name"][0].isupper() and "_" not in settings["display_name"], (name, key)
+            assert settings.get("tooltip"), (name, key)
+        assert all(info["output_tooltips"]), name
+
+
+def test_the_trainer_shows_few_inputs_until_asked_for_more(nodes: dict[str, Any]) -> None:
+    shown = [key for key, settings in inputs_of(nodes["PusaTrainLora"]).items() if not settings.get("advanced")]
+    assert len(shown) <= 10 and {"dataset", "steps", "output_name", "sample_image"} <= set(shown)
+
+
+def test_newer_versions_get_search_aliases(nodes: dict[str, Any]) -> None:
+    listed = [info.get("search_aliases") for info in nodes.values()]
+    assert all(listed) or not any("search_aliases" in info for info in nodes.values())
+
+
+@dataclass
+class Events:
+    texts: list[str]
+    outputs: dict[str, Any]
+
+
+def run(comfy: ComfyClient, graph: Graph) -> Events:
+    """The texts that a page would show on nodes, and the outputs by node."""
+    websocket = pytest.importorskip("websocket")
+    client, texts = uuid.uuid4().hex, []
+    socket = websocket.create_connection(f"{comfy.url.replace('http', 'ws')}/ws?clientId={client}", timeout=300)
+    answer = comfy.post("/prompt", {"prompt": graph, "client_id": client})
+    outputs: dict[str, Any] = {}
+    while True:
+        message = socket.recv()
+        if isinstance(message, bytes):
+            if int.from_bytes(message[:4], "big") == 3:  # text on a node: length of its id, id, text
+                texts.append(message[8 + int.from_bytes(message[4:8], "big") :].decode())
+            continue
+        event = json.loads(message)
+        if event["type"] == "executed":
+            outputs[event["data"]["node"]] = event["data"]["output"]
+        if event["type"] == "execution_error":
+            pytest.fail(event["data"]["exception_message"])
+        if event["type"] == "execution_success" and event["data"]["prompt_id"] == answer["prompt_id"]:
+            return Events(texts, outputs)
+
+
+def test_pusa_load_says_on_the_node_what_it_matched(comfy: ComfyClient) -> None:
+    files = {"model_name": "pusa_demo_wan_t2v.safetensors", "lora_name": "pusa_demo_lora.safetensors"}
+    graph = image_to_video(steps=1) | {"model": node("PusaLoad", **files, lora_strength=0.7)}
+    graph |= {"save": node("SaveLatent", samples=["video", 0], filename_prefix="presentation")}
+    assert any("60 of 60 updates matched" in text for text in run(comfy, graph).texts)
+
+
+def test_the_demo_image_shows_its_picture(comfy: ComfyClient) -> None:
+    graph = {"image": node("PusaDemoImage", seed=41), "save": node("PreviewImage", images=["image", 0])}
+    (entry,) = run(comfy, graph).outputs["image"]["images"]
+    assert comfy.file(entry).startswith(b"\x89PNG")
+
+
+def test_the_preview_of_the_demo_model_has_the_colours_of_the_video(comfyui: Path) -> None:
+    errors = json.loads(run_script(comfyui, "run_preview.py"))
+    assert errors["demo"] < 0.06 and errors["demo"] < errors["wan"] / 2, errors

@@ -1,0 +1,47 @@
+"""The model files of the graphs, with their links, and what they take up."""
+
+from typing import Any
+
+Files = list[dict[str, Any]]
+
+HUB = "https://huggingface.co"
+WAN21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+WAN22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
+KIJAI = f"{HUB}/Kijai/WanVideo_comfy/resolve/main"
+FOLDERS = ("diffusion_models", "text_encoders", "vae", "loras")
+
+
+LABELS: dict[str, str] = {}  # what the note calls each file
+
+
+def file(label: str, url: str) -> dict[str, str]:
+    """The entry of a model file that the page offers for download."""
+    folder = next((name for name in FOLDERS if f"/{name}/" in url), "loras")
+    name = url.rpartition("/")[2]
+    LABELS[name] = label
+    return {"name": name, "url": url, "directory": folder}
+
+
+TEXT_ENCODER = file("umt5-xxl", f"{WAN21}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors")
+VAE = file("Wan2.1 VAE", f"{WAN21}/vae/wan_2.1_vae.safetensors")
+T2V = file("Wan2.1 14B", f"{WAN21}/diffusion_models/wan2.1_t2v_14B_fp8_scaled.safetensors")
+PUSA_LORA = file("Pusa LoRA", f"{KIJAI}/Pusa/Wan21_PusaV1_LoRA_14B_rank512_bf16.safetensors")
+TURBO_LORA = file("turbo LoRA", f"{KIJAI}/Lightx2v/lightx2v_T2V_14B_cfg_step_distill_v2_lora_rank64_bf16.safetensors")
+EXPERTS = {
+    level: (
+        file(
+            f"Wan2.2, {level} noise",
+            f"{WAN22}/diffusion_models/wan2.2_t2v_{level}_noise_14B_fp8_scaled.safetensors",
+        ),
+        file(
+            f"Pusa LoRA, {level} noise",
+            f"{KIJAI}/Pusa/Wan22_PusaV1_lora_{level.upper()}_resized_dynamic_avg_rank_98_bf16.safetensors",
+        ),
+        file(
+            f"turbo LoRA, {level} noise",
+            f"{WAN22}/loras/wan2.2_t2v_lightx2v_4steps_lora_v1.1_{level}_noise.safetensors",
+        ),
+    )
+    for level in ("high", "low")
+}
+"""For each of Wan2.2's two models: the model, its Pusa LoRA and its 4-step LoRA."""

@@ -1,0 +1,99 @@
+"""The graph of each task, with the demo model and with the standard model files."""
+
+from typing import Any
+
+from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
+
+from . import parts
+from .files import EXPERTS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
+from .graph import Graph, Slot
+from .parts import GIVEN, RESULT, VIDEO, Size
+from .tasks import HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
+from .training import DEMO_FILES, add_demo_training, add_training
+
+AVOID = (
+    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, overall gray, "
+    "worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, poorly "
+    "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
+    "many people in the background, walking backwards"
+)
+
+
+def new_graph(name: str, task: Workflow) -> Graph:
+    pictures = ("Training, first frame" if task is TRAIN else "Pictures") if task.given else "Text to video"
+    return Graph(name, columns={1: pictures, 2: "Given frames, noise levels", 3: "Video", 4: "Result"})
+
+
+def demo_graph(task: Workflow) -> Graph:
+    """The task with the embedded demo model."""
+    graph = new_graph(f"demo_{task.name}", task)
+    lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
+    if task is KSAMPLER:
+        model = parts.add_native_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
+    else:
+        model = parts.add_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
+    with graph.at(GIVEN if task.given else VIDEO):
+        loader = graph.add("PusaDemoLoader")
+    frames = [parts.add_demo_frames(graph, task, given) for given in task.given]
+    prompt = graph.slot(frames[0], 1) if frames else task.prompt
+    links: dict[str, Any] = parts.add_prompts(graph, graph.slot(loader, 0), prompt, "")
+    vae, images = graph.slot(loader, 1), [graph.slot(number) for number in frames]
+    latent = parts.add_latent(graph, task, vae, images, Size(64, 64), [])
+    links |= {"model": model}
+    finish(graph, task, vae, links, latent)
+    return graph
+
+
+def user_graph(task: Workflow, newest: bool = False) -> Graph:
+    """The task with the standard model files.
+
+    ``newest``: with a length in seconds and a turbo switch, which need nodes that the oldest supported ComfyUI lacks.
+    """
+    graph = new_graph(task.name, task)
+    place = GIVEN if task.given else VIDEO
+    size = Size(WIDTH, HEIGHT)
+    if newest:
+        size = parts.add_seconds(graph, place, size)
+    links = add_models(graph, task, newest)
+    clip, vae = parts.add_encoders(graph, place)
+    scaled = [parts.add_user_frames(graph, given, size) for given in task.given]
+    links |= parts.add_prompts(graph, clip, task.prompt if task.given else Workflow.prompt, AVOID)
+    images, sized = [image for _, image in scaled], [number for number, _ in scaled]
+    latent = parts.add_latent(graph, task, vae, images, size, sized)
+    finish(graph, task, vae, links, latent)
+    return graph
+
+
+def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
+    """The models of a task, and the steps and cfg that go with them, as inputs of the sampler."""
+    if task is TRAIN:
+        lora = add_training(graph, [T2V, VAE, TEXT_ENCODER])
+        return {"model": parts.add_model(graph, T2V["name"], lora, files=[T2V])}
+    if task is KSAMPLER:
+        return {"model": parts.add_native_model(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
+    if task in WAN22:
+        models = {}
+        for slot, level, strength in (("model", "high", 1.5), ("model_low", "low", 1.4)):
+            dit, pusa, _ = EXPERTS[level]
+            loaded = parts.add_model(graph, dit["name"], pusa["name"], strength, [dit, pusa], level)
+            models[slot] = (loaded, parts.add_turbo_lora(graph, loaded, level))
+        if newest:
+            return parts.add_turbo(graph, models, on=True)
+        turbo = {slot: model for slot, (_, model) in models.items()}
+        return turbo | {"steps": parts.TURBO_STEPS, "cfg": parts.TURBO_CFG}
+    model = parts.add_model(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])
+    if newest:
+        return parts.add_turbo(graph, {"model": (model, parts.add_turbo_lora(graph, model))}, on=True)
+    return {"model": model}
+
+
+def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot) -> None:
+    if task is KSAMPLER:
+        links |= {"latent_image": latent, "steps": parts.STEPS, "cfg": parts.CFG}
+        parts.add_video(graph, vae, links | {"sampler_name": "euler", "scheduler": "simple"}, "KSampler")
+    else:
+        parts.add_video(graph, vae, links | {"latent": latent})
+    if task is TRAIN:
+        training = next(n for n, node in enumerate(graph.nodes, 1) if node.kind == "PusaTrainLora")
+        with graph.at(RESULT):
+            graph.add("PreviewImage", "Loss", images=graph.slot(training, 1))
