@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 FULL, SMALL = (21, 60, 104), (7, 30, 52)  # latents: 832 x 480, 81 frames; and 416 x 240, 25 frames
 CONFIG = WanConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=1)
+CASES = ["elementwise", "block"]
 Run = Callable[[Tensor], Tensor]
 
 
@@ -50,7 +51,7 @@ def block(model: WanModel, size: tuple[int, int, int], device: str, dtype: torch
 def elementwise(model: WanModel, size: tuple[int, int, int], device: str, dtype: torch.dtype) -> Run:
     """The modulation and gates of one block on tokens of the whole size."""
     frames, height, width = size
-    modulation = next(each for name, each in model.named_parameters() if name == "blocks.0.modulation")
+    modulation = model.get_parameter("blocks.0.modulation")
     tokens = torch.randn(1, frames * height * width // 4, CONFIG.dim).to(device, dtype)
 
     def run(timestep: Tensor) -> Tensor:
@@ -98,22 +99,21 @@ def finish(device: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=CASES, nargs="+", default=CASES, help="the others keep their last results")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = WanModel(CONFIG, device=device, dtype=dtype).eval().requires_grad_(False)
-    cases = {
-        "elementwise": (elementwise, FULL),
-        "a block": (block, FULL if device == "cuda" else SMALL),
-    }
-    rows = {}
-    with torch.no_grad():
-        for name, (build, size) in cases.items():
+    store = HERE / f"token-levels-{device}.json"
+    rows = json.loads(store.read_text())["rows"] if store.exists() else {}
+    for name in args.only:
+        build, size = (elementwise, FULL) if name == "elementwise" else (block, FULL if device == "cuda" else SMALL)
+        with torch.no_grad():
             rows[name] = measure(build(model, size, device, dtype), size, args.rounds, device)
-            log.info("%s: %s", name, rows[name])
+        log.info("%s: %s", name, rows[name])
     found = {"machine": f"{machine()}, {dtype}".replace("torch.", ""), "levels": LEVELS, "rows": rows}
-    (HERE / f"token-levels-{device}.json").write_text(json.dumps(found, indent=1))
+    store.write_text(json.dumps(found, indent=1))
     write_results(HERE)
 
 

@@ -90,7 +90,7 @@ def attention_map_options(args: argparse.Namespace) -> AttentionMapOptions:
 def attention_map(options: AttentionMapOptions) -> None:
     """Sample the video, and draw how its latent frames attend to each other."""
     png, table, npz = files = figure_files(options.out, ".csv", ".npz")
-    with claim_outputs(files, [*options.video.paths, *options.model.paths], options.overwrite):
+    with claim_outputs(files, [*options.video.files, *options.model.paths], options.overwrite):
         maps = record(options)
         maps.save(npz, table)
         write_whole(png, draw_attention_maps(maps).save)

@@ -52,7 +52,7 @@ class GenerateOptions:
 
     @property
     def inputs(self) -> list[str | Path]:
-        return [*self.video.paths, *([self.video.mask] if self.video.mask else []), *self.model.paths]
+        return [*self.video.files, *self.model.paths]
 
     def about(self, settings: Settings) -> dict[str, Any]:
         """What is written beside latents, as JSON's types."""
@@ -108,7 +108,7 @@ def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOpti
     parse_noise_levels(levels or "", latent_length(sampling.frames))
     settings = sampling.settings(size)
     inset = None
-    if video.part == "margin":
+    if video.part == "margin" and video.paths:
         inset = Inset.parse(video.inset or "{}x{}".format(*frame_size(video.paths[0])), size)
     keyframes = read_keyframes(video, settings, inset)
     files = [read_model_files(*expert) for expert in model.experts]

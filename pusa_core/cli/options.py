@@ -163,6 +163,11 @@ class VideoOptions:
         """The pictures and clips that are given."""
         return [*(self.task or ())[1:], *(file for _, file, _ in self.keyframe)]
 
+    @property
+    def files(self) -> list[str | Path]:
+        """All files that are read: those, and the mask."""
+        return self.paths if self.mask is None else [*self.paths, self.mask]
+
 
 def add_video_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument

@@ -120,6 +120,7 @@ def test_a_clip_is_outpainted_and_keeps_its_bits(monkeypatch, folder):
         (["--mask", "mask.png"], "--mask says what of a given clip is made anew"),
         (["--task", "image_to_video", "start.png", "--inset", "32x32"], "--inset is the place of the clip"),
         (["--task", "outpaint", "clip.mp4"], "fills a frame of 64 x 64"),
+        (["--task", "outpaint"], "task outpaint takes 1 files"),
         (["--task", "region", "clip.mp4", "--mask", "gone.png"], "no such file: gone.png"),
     ],
 )
