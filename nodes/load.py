@@ -115,10 +115,11 @@ class PusaLoad(io.ComfyNode):
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
             model, match = add_lora(model, lora, lora_strength)
+            show(match.describe())
             report += f"\n{lora_name}: {lora.describe()}; {match.describe()}; strength {lora_strength:g}"
         elif not made_for_pusa(model_name):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
+            show(WITHOUT_LORA)
         log.info("%s", report)
-        show(report)
         return io.NodeOutput(read_noise_levels(model), report)

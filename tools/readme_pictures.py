@@ -33,7 +33,7 @@ SHOWN = {
     "text_to_video": ("Text to video", 776),
     "image_to_video": ("Image to video", 776),
     "start_end": ("Start and end frames", 41),
-    "completion": ("Transition between two clips", 12),
+    "completion": ("Between two clips", 12),
     "extension_41": ("Continue a clip", 7),
     "video_to_video": ("Video to video", 5),
 }
