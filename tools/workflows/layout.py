@@ -1,4 +1,4 @@
-"""Sizes and positions of nodes on the page, so that a graph fits a screen of 1500 x 900 without scrolling."""
+"""Sizes and positions of nodes on the page, so that a graph fits a screen without scrolling, at 100 %."""
 
 import math
 import re
@@ -6,9 +6,9 @@ from typing import Any
 
 Json = dict[str, Any]
 
-FIT = (1500, 900)
-"""What a graph may take up, in the page's units, with its groups."""
-OFFSET = (70, 100)
+FIT = (1465, 900)
+"""What a graph may take up, with its groups: a screen of 1600 x 1000 less the bars of the page."""
+OFFSET = (65, 100)
 """Where the page shows the origin: right of the side bar, below the tabs and the Run bar."""
 TITLE, SLOT, WIDGET, TEXT, FOOTER = 30, 20, 28, 68, 40  # heights in Nodes 2.0; TEXT: a field of several lines
 GAP, MARGIN, HEADER = 20, 10, 36  # between nodes and groups; inside a group; a group's title

@@ -71,7 +71,7 @@ class Page:
         found: dict[tuple[str, Slot | Knob], Port] = {}
         for number, node in enumerate(self.graph.nodes, 1):
             canvas = self._canvas_of(number)
-            for index, entry in enumerate(NODE_TYPES[node.kind].inputs):
+            for index, entry in enumerate(slots_of(node.kind)):
                 value, knob = node.values.get(entry.name), by_target.get((number, entry.name))
                 came = value if isinstance(value, Slot) and self._canvas_of(value.node) is not canvas else None
                 if came:
@@ -114,7 +114,7 @@ class Page:
                 canvas.link((slot.node, slot.output), (OUTPUT, index), slot.kind)
         for number, node in enumerate(self.graph.nodes, 1):
             canvas = self._canvas_of(number)
-            for index, entry in enumerate(NODE_TYPES[node.kind].inputs):
+            for index, entry in enumerate(slots_of(node.kind)):
                 value = node.values.get(entry.name)
                 if isinstance(value, Slot) and self._canvas_of(value.node) is canvas:
                     canvas.link((value.node, value.output), (number, index), value.kind)
@@ -130,7 +130,7 @@ class Page:
                 if entry.is_widget:
                     widgets.append(entry.default if isinstance(value, Slot) else value)
                     widgets += ["fixed"] if entry.has_control else []
-            inputs = [_input(entry.name, entry) for entry in known.inputs]
+            inputs = [_input(entry.name, entry) for entry in slots_of(node.kind)]
             outputs = [{"name": end.name, "type": end.kind, "links": None} for end in known.outputs]
             size = list(layout.SIZES[node.kind])
             drawn = _node(number, node.kind, size, inputs, outputs, widgets, node.properties)
@@ -231,6 +231,11 @@ class Page:
             else:
                 inputs += [[str(node["id"]), name] for name in names if name not in linked]
         return {"inputs": inputs, "outputs": outputs}
+
+
+def slots_of(kind: str) -> list[Input]:
+    """The inputs of a node type as the page orders them: first those without a widget. Links count in this order."""
+    return sorted(NODE_TYPES[kind].inputs, key=lambda entry: entry.is_widget)
 
 
 def _rank(knob: str) -> int:
