@@ -12,7 +12,7 @@ OFFSET = (65, 100)
 """Where the page shows the origin: right of the side bar, below the tabs and the Run bar."""
 TITLE, SLOT, WIDGET, TEXT, FOOTER = 30, 20, 28, 68, 40  # heights in Nodes 2.0; TEXT: a field of several lines
 GAP, MARGIN, HEADER = 20, 10, 36  # between nodes and groups; inside a group; a group's title
-NARROW, LEAST = 190, 320  # the width of a column of two; what others may shrink to
+NARROW, LEAST = 180, 320  # the width of a column of two; what others may shrink to
 LINE, LETTER = 17, 5.4  # of the note: height and width
 INNER_GAP = 60
 SIZES = {
