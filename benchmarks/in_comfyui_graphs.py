@@ -56,7 +56,7 @@ def demo_graph(name: str) -> Graph:
 
 
 def sampler_of(graph: Graph) -> str:
-    return next(key for key, value in graph.items() if value["class_type"] == "PusaSampler")
+    return next(key for key, value in graph.items() if value["class_type"] in ("PusaSampler", "KSampler"))
 
 
 def large_graph(file: str, steps: int, size: dict[str, int], loader: str = "pusa", lora: bool = False) -> Graph:

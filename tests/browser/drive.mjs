@@ -77,7 +77,8 @@ function measure(page) {
   return page.evaluate(() => {
     const { graph, canvas } = window.app
     const { scale, offset } = canvas.ds
-    const onScreen = ([x, y, w, h]) => [(x + offset[0]) * scale, (y + offset[1]) * scale, w * scale, h * scale]
+    const { left, top } = document.querySelector('#graph-canvas').getBoundingClientRect()
+    const onScreen = ([x, y, w, h]) => [left + (x + offset[0]) * scale, top + (y + offset[1]) * scale, w * scale, h * scale]
     const title = window.LiteGraph.NODE_TITLE_HEIGHT
     const nodes = graph._nodes.map((node) => {
       const element = document.querySelector(`[data-node-id="${node.id}"]`)

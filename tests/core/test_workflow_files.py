@@ -91,7 +91,8 @@ def test_widgets_without_a_value_have_the_default_of_the_listing():
     drawn = {node["id"]: node for node in Page(graph).document("")["nodes"]}
     assert drawn[1]["widgets_values"] == [3, "fixed"]
     assert drawn[2]["widgets_values"] == [""]  # its value comes through the link
-    assert drawn[2]["inputs"][0]["link"] == 1 and "widget" not in drawn[2]["inputs"][1]
+    assert [entry["name"] for entry in drawn[2]["inputs"]] == ["clip", "text"]  # as the page orders them
+    assert drawn[2]["inputs"][1]["link"] == 1 and "widget" not in drawn[2]["inputs"][0]
     settings = {entry.name: entry.default for entry in NODE_TYPES["PusaSampler"].inputs if entry.is_widget}
     assert graph.api()["3"]["inputs"] == settings | {"cfg": 1.0}
     assert drawn[3]["widgets_values"][:4] == [settings["seed"], "fixed", settings["steps"], 1.0]

@@ -1,4 +1,4 @@
-"""Sizes and positions of nodes on the page, so that a graph fits a screen of 1500 x 900 without scrolling."""
+"""Sizes and positions of nodes on the page, so that a graph fits a screen without scrolling, at 100 %."""
 
 import math
 import re
@@ -6,13 +6,14 @@ from typing import Any
 
 Json = dict[str, Any]
 
-FIT = (1500, 900)
-"""What a graph may take up, in the page's units, with its groups."""
-OFFSET = (70, 100)
+FIT = (1465, 900)
+"""What a graph may take up, with its groups: a screen of 1600 x 1000 less the bars of the page."""
+OFFSET = (65, 100)
 """Where the page shows the origin: right of the side bar, below the tabs and the Run bar."""
 TITLE, SLOT, WIDGET, TEXT, FOOTER = 30, 20, 28, 68, 40  # heights in Nodes 2.0; TEXT: a field of several lines
 GAP, MARGIN, HEADER = 20, 10, 36  # between nodes and groups; inside a group; a group's title
-NARROW, LEAST = 190, 320  # the width of a column of two; what others may shrink to
+NARROW = 226  # of a picture; Nodes 2.0 makes none narrower
+LEAST = {4: 240, 3: 320, 2: 270}  # what the columns may shrink to, in this order
 LINE, LETTER = 17, 5.4  # of the note: height and width
 INNER_GAP = 60
 SIZES = {
@@ -26,11 +27,11 @@ SIZES = {
     "CLIPLoader": (360, 110),
     "VAELoader": (300, 60),
     "PusaDemoImage": (260, 106),
-    "PusaDemoClip": (260, 140),
-    "PusaDemoDataset": (260, 90),
+    "PusaDemoClip": (260, 166),
+    "PusaDemoDataset": (260, 116),
     "PusaTrainLora": (400, 1300),
     "LoadImage": (260, 350),
-    "LoadVideo": (260, 200),
+    "LoadVideo": (260, 350),
     "GetVideoComponents": (240, 70),
     "ImageFromBatch": (270, 90),
     "ImageScale": (270, 140),
@@ -65,15 +66,15 @@ def bottom(node: Json) -> int:
 def place(columns: dict[int, list[Json]], titles: dict[int, str]) -> list[Json]:
     """Position the nodes of the page's columns and return a group around each.
 
-    A first column that is too high becomes two narrower ones. If the page is too wide then, the widest columns shrink.
+    A first column that is too high becomes two narrower ones. If the page is too wide then, the others shrink.
     """
     stacks = {number: split(nodes) if number == 1 else [nodes] for number, nodes in sorted(columns.items())}
     widths = {n: [NARROW] * 2 if len(s) > 1 else [max(node["size"][0] for node in s[0])] for n, s in stacks.items()}
     excess = sum(sum(own) + GAP * len(own) + 2 * MARGIN for own in widths.values()) - GAP - FIT[0]
-    for number in sorted(widths, key=lambda n: -widths[n][0]):
-        given = min(max(excess, 0), max(widths[number][0] - LEAST, 0))
-        widths[number][0] -= given
-        excess -= given
+    for number in [number for number in LEAST if number in widths]:
+        taken = min(max(excess, 0), max(widths[number][0] - LEAST[number], 0))
+        widths[number][0] -= taken
+        excess -= taken
     groups: list[Json] = []
     left = 0
     for number, color in zip(stacks, COLORS, strict=False):

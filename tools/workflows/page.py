@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import layout
+from .drawing import draw_input, draw_node, draw_note, mark_links, slots_of
 from .graph import NODE_TYPES, Graph, Json, Knob, Slot
 from .node_types import Input
 
@@ -71,7 +72,7 @@ class Page:
         found: dict[tuple[str, Slot | Knob], Port] = {}
         for number, node in enumerate(self.graph.nodes, 1):
             canvas = self._canvas_of(number)
-            for index, entry in enumerate(NODE_TYPES[node.kind].inputs):
+            for index, entry in enumerate(slots_of(node.kind)):
                 value, knob = node.values.get(entry.name), by_target.get((number, entry.name))
                 came = value if isinstance(value, Slot) and self._canvas_of(value.node) is not canvas else None
                 if came:
@@ -114,7 +115,7 @@ class Page:
                 canvas.link((slot.node, slot.output), (OUTPUT, index), slot.kind)
         for number, node in enumerate(self.graph.nodes, 1):
             canvas = self._canvas_of(number)
-            for index, entry in enumerate(NODE_TYPES[node.kind].inputs):
+            for index, entry in enumerate(slots_of(node.kind)):
                 value = node.values.get(entry.name)
                 if isinstance(value, Slot) and self._canvas_of(value.node) is canvas:
                     canvas.link((value.node, value.output), (number, index), value.kind)
@@ -130,22 +131,22 @@ class Page:
                 if entry.is_widget:
                     widgets.append(entry.default if isinstance(value, Slot) else value)
                     widgets += ["fixed"] if entry.has_control else []
-            inputs = [_input(entry.name, entry) for entry in known.inputs]
+            inputs = [draw_input(entry.name, entry) for entry in slots_of(node.kind)]
             outputs = [{"name": end.name, "type": end.kind, "links": None} for end in known.outputs]
             size = list(layout.SIZES[node.kind])
-            drawn = _node(number, node.kind, size, inputs, outputs, widgets, node.properties)
+            drawn = draw_node(number, node.kind, size, inputs, outputs, widgets, node.properties)
             drawn |= {"title": node.title} if node.title else {}
             self._canvas_of(number).nodes.append(drawn)
         for canvas in self.subgraphs:
-            inputs = [_input(port.name, port.entry) | {"label": port.label} for port in canvas.ports]
+            inputs = [draw_input(port.name, port.entry) | {"label": port.label} for port in canvas.ports]
             ends = [NODE_TYPES[self.graph.nodes[s.node - 1].kind].outputs[s.output] for s in canvas.outputs]
             outputs = [{"name": end.name, "type": end.kind, "links": None} for end in ends]
             long = [bool(port.entry.settings.get("multiline")) for port in canvas.ports if port.entry.is_widget]
             size = layout.subgraph_size(len(canvas.ports) - len(long), long, len(outputs))
-            drawn = _node(canvas.number, self.id_of(canvas), size, inputs, outputs, [], {})
+            drawn = draw_node(canvas.number, self.id_of(canvas), size, inputs, outputs, [], {})
             self.root.nodes.append(drawn | {"title": canvas.name})
         for canvas in self.canvases.values():
-            _mark_links(canvas)
+            mark_links(canvas.nodes, canvas.links)
 
     def id_of(self, canvas: Canvas) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"pusa/{self.graph.name}/{canvas.name}".rstrip("/")))
@@ -204,7 +205,7 @@ class Page:
         for nodes in columns.values():
             nodes.sort(key=lambda node: depth[node["id"]])
         columns.setdefault(1, [])
-        layout.add_note(_note(last, note), columns)
+        layout.add_note(draw_note(last, note), columns)
         groups = layout.place(columns, self.graph.columns)
         return {
             "id": self.id_of(self.root),
@@ -240,39 +241,3 @@ def _rank(knob: str) -> int:
 def _free_name(name: str, taken: list[str]) -> str:
     names = [name, *(f"{name}_{number}" for number in range(2, len(taken) + 2))]
     return next(free for free in names if free not in taken)
-
-
-def _input(name: str, entry: Input) -> Json:
-    drawn: Json = {"name": name, "type": entry.kind, "link": None}
-    drawn |= {"widget": {"name": name}} if entry.is_widget else {}
-    return drawn | ({"shape": 7} if entry.optional else {})
-
-
-def _node(
-    number: int,
-    kind: str,
-    size: list[int],
-    inputs: list[Json],
-    outputs: list[Json],
-    widgets: list[Any],
-    properties: Json,
-) -> Json:
-    shown: Json = {"id": number, "type": kind, "pos": [0, 0], "size": size}
-    shown |= {"flags": {}, "order": number - 1, "mode": 0, "inputs": inputs, "outputs": outputs}
-    return shown | {"properties": properties} | ({"widgets_values": widgets} if widgets else {})
-
-
-def _mark_links(canvas: Canvas) -> None:
-    """Enter the links of a canvas at both of their ends."""
-    nodes = {node["id"]: node for node in canvas.nodes}
-    for number, start, output, end, index, _ in canvas.links:
-        if start in nodes:
-            ends = nodes[start]["outputs"][output]
-            ends["links"] = [*(ends["links"] or []), number]
-        if end in nodes:
-            nodes[end]["inputs"][index]["link"] = number
-
-
-def _note(number: int, text: str) -> Json:
-    shown = _node(number, "MarkdownNote", list(layout.SIZES["MarkdownNote"]), [], [], [text], {})
-    return shown | {"title": "What you need"}

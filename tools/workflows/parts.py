@@ -7,7 +7,7 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, KeyframeSource, Workflow
+from .tasks import FRAMES, TRAIN, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
@@ -151,7 +151,7 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> tuple[in
 
 
 def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
-    with graph.at(PICTURES):
+    with graph.at(LEVELS if task is TRAIN else PICTURES):  # the training takes the place of the pictures
         if (given.first, given.length) == (0, 1):
             return graph.add("PusaDemoImage", seed=task.seed)
         return graph.add("PusaDemoClip", given.title, seed=task.seed, first=given.first, length=given.length)

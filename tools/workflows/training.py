@@ -33,7 +33,6 @@ KNOBS = {
     "width": "training width",
     "height": "training height",
     "batch": "clips per step",
-    "save_every": "checkpoint every",
     "model_name": "trained model",
 }
 
