@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ LINKS = {
     "VAE": ["demo", 1],
     "IMAGE": ["picture", 0],
 }
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+EMPTY: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}
+WIDGETS = (*EMPTY, "COMBO")
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -117,25 +119,26 @@ def default_of(spec: list[Any]) -> Any:
     kind, options = spec[0], spec[1] if len(spec) > 1 else {}
     if "default" in options:
         return options["default"]
-    choices = kind if isinstance(kind, list) else options.get("options") or [None]
-    return {"STRING": "", "BOOLEAN": False}.get(kind if isinstance(kind, str) else "", choices[0])
+    if isinstance(kind, str) and kind in EMPTY:
+        return EMPTY[kind]
+    choices = kind if isinstance(kind, list) else options.get("options")
+    return choices[0] if choices else None
 
 
 def inputs_of(name: str, info: dict[str, Any]) -> dict[str, Any] | str:
     """Inputs for a node between the loader and the sampler, or the type of one that the demo cannot give."""
+    models = chain([["model", 0]], repeat(["other", 0]))
     inputs: dict[str, Any] = {}
     for key, spec in info["input"].get("required", {}).items():
         kind = spec[0]
         if kind == "MODEL":
-            inputs[key] = ["other", 0] if "MODEL" in map(str, inputs.values()) or inputs.get("_model") else ["model", 0]
-            inputs["_model"] = True
+            inputs[key] = next(models)
         elif isinstance(kind, list) or kind in WIDGETS:
             inputs[key] = default_of(spec)
         elif kind in LINKS:
             inputs[key] = LINKS[kind]
         else:
             return str(kind)
-    inputs.pop("_model", None)
     return {**inputs, **SETTINGS.get(name, {})}
 
 
@@ -177,10 +180,10 @@ class Comparison:
         return Row(name, pack, effect, difference, failure=failure)
 
 
-def pack_of(info: dict[str, Any], packs: dict[str, str]) -> str:
-    """The name of the pack that a node is from; "" for the core's."""
+def pack_of(info: dict[str, Any]) -> str:
+    """The folder of the pack that a node is from; "" for the core's."""
     module = info.get("python_module", "")
-    return packs.get(module.removeprefix("custom_nodes."), "") if module.startswith("custom_nodes.") else ""
+    return module.removeprefix("custom_nodes.") if module.startswith("custom_nodes.") else ""
 
 
 def table(rows: Iterable[Row]) -> list[str]:
@@ -188,7 +191,7 @@ def table(rows: Iterable[Row]) -> list[str]:
     return lines + [row.cells() for row in sorted(rows, key=lambda row: row.name.lower())]
 
 
-def write_page(rows: list[Row], skipped: dict[str, list[str]], versions: dict[str, str], baseline: float) -> str:
+def write_page(rows: list[Row], skipped: dict[str, list[str]], version: str, baseline: float) -> str:
     lines = [
         "# What composes with Pusa Load",
         "",
@@ -198,9 +201,7 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], versions: dict[st
         f"then from the native one at most; without any node it is {baseline:.1e}. The command fails for a difference",
         f"of {BOUND:g} or more, and where only one of the two MODELs refuses.",
         "",
-        f"Written by `python -m tools.composes` with ComfyUI {versions.pop('ComfyUI')}"
-        + "".join(f", {name} {version}" for name, version in versions.items())
-        + f" on {platform.machine()}, CPU.",
+        f"Written by `python -m tools.composes` with ComfyUI {version} on {platform.machine()}, CPU.",
     ]
     for pack in dict.fromkeys(["", *(row.pack for row in rows)]):
         chosen = [row for row in rows if row.pack == pack]
@@ -210,20 +211,15 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], versions: dict[st
     return "\n".join(lines) + "\n"
 
 
-def link_packs(base: Path, folders: list[Path]) -> dict[str, str]:
-    for folder in folders:
-        (base / "custom_nodes" / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
-    return {folder.name: folder.name for folder in folders}
-
-
 def compare(comfyui: Path, folders: list[Path], only: list[str], compiled: bool) -> tuple[str, list[Row]]:
     """The page, and its rows."""
     with tempfile.TemporaryDirectory() as folder:
         make_base(base := Path(folder) / "base")
-        packs = link_packs(base, folders)
+        for pack in folders:
+            (base / "custom_nodes" / pack.name).symlink_to(pack.resolve(), target_is_directory=True)
         with running_server(comfyui, base) as url:
             client = ComfyClient(url)
-            versions = {"ComfyUI": client.get_json("/system_stats")["system"]["comfyui_version"]}
+            version = client.get_json("/system_stats")["system"]["comfyui_version"]
             nodes = {name: info for name, info in client.get_json("/object_info").items() if takes_model(info)}
             comparison = Comparison(client)
             rows: list[Row] = []
@@ -238,10 +234,10 @@ def compare(comfyui: Path, folders: list[Path], only: list[str], compiled: bool)
                 if isinstance(inputs, str):
                     skipped.setdefault(inputs, []).append(name)
                     continue
-                rows.append(comparison.row(name, pack_of(info, packs), inputs, info["output"].index("MODEL")))
+                rows.append(comparison.row(name, pack_of(info), inputs, info["output"].index("MODEL")))
                 log.info("%s", rows[-1].cells())
             baseline = (comparison.plain[True] - comparison.plain[False]).abs().max().item()
-    return write_page(rows, skipped, versions, baseline), rows
+    return write_page(rows, skipped, version, baseline), rows
 
 
 def main() -> int:

@@ -8,8 +8,6 @@ network that ours cannot stand for, the MODEL keeps it.
 from collections.abc import Hashable
 from typing import Any
 
-from torch import nn
-
 from ...pusa_core.model.kv_cache import FrozenFrames, KVCache
 from .notices import warn
 
@@ -41,7 +39,7 @@ def refuse_extra_tokens(arguments: dict[str, Any]) -> None:
             )
 
 
-def adopt(native: nn.Module) -> nn.Module:
+def adopt(native: Any) -> Any:
     """Make ComfyUI's own Wan network ours, in place; where that is impossible, leave it as it is and say so once."""
     try:
         from .wan import convert  # importing it is where a new version may fail first
