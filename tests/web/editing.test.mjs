@@ -169,6 +169,7 @@ test('a cell is a target of 44 pixels, and a place finds its cell', () => {
     }
     assert.equal(frameAt(layout, 0), 0)
   }
+  for (let width = 1000; width < 1200; width++) assert.equal(layoutOf(21, width, 50).most, 0)
   assert.equal(layoutOf(21, 400, 1e6).scroll, layoutOf(21, 400, 0).most)
 })
 

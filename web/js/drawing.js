@@ -220,7 +220,8 @@ function drawSeconds(context, { layout, fps }) {
   for (let second = 0; second * fps < (layout.count - 0.75) * 4; second += step) {
     const x = GUTTER - layout.scroll + second * fps * pixelWidth
     context.fillRect(x, RULER - 5, 1, 5)
-    context.fillText(`${second} s · ${Math.round(second * fps)}`, x + 3, RULER / 2)
+    const text = `${second} s · ${Math.round(second * fps)}`
+    if (x + 3 + context.measureText(text).width <= layout.width) context.fillText(text, x + 3, RULER / 2)
   }
 }
 

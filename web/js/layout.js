@@ -27,8 +27,9 @@ const SNAP_PIXELS = 3
  */
 export function layoutOf(count, width, scroll) {
   const room = width - GUTTER - RIGHT
-  const cell = Math.max(TARGET, room / (count - 0.75))
-  const most = Math.max(0, (count - 0.75) * cell - room)
+  const all = room / (count - 0.75)
+  const cell = Math.max(TARGET, all)
+  const most = all < TARGET ? (count - 0.75) * TARGET - room : 0
   return { count, width, cell, most, scroll: Math.min(Math.max(scroll, 0), most) }
 }
 
