@@ -20,6 +20,7 @@ from pusa_core.training import attach_lora, loss_weight
 from pusa_core.training.config import Config
 from pusa_core.training.config_file import parse_config
 from pusa_core.training.data import Batch, generator
+from pusa_core.training.experts import Expert
 from pusa_core.training.launch import Launch
 from pusa_core.training.loop import Trainer
 from pusa_core.training.network import TrainedWan, trainable
@@ -120,11 +121,7 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
         identity={},
         data=data,
         batches=batches,
-        model=model,
-        network=model,
-        adapters=adapters,
-        parameters=trainable(model),
-        optimizer=optimizer,
+        experts=[Expert("", "none", config.train.noise_range, launch, model, adapters, optimizer)],
         sample=None,
     )
     trainer = Trainer(setup, None)

@@ -18,6 +18,10 @@ OUTSIDE = "data.allow_outside"  # the option that a message about such a file na
 MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
 MARKS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
+FILE_COLUMNS = ("file_name", "video_path", "video", "image_path")
+CAPTION_COLUMNS = ("text", "caption", "prompt")
+"""As Hugging Face's data sets, musubi-tuner and DiffSynth-Studio spell them; the first that has a value is taken."""
+
 Row = tuple[int, dict[str, Any]]  # line number, values by column
 
 
@@ -105,20 +109,27 @@ _EXAMPLE = '{"file_name": "cat.mp4", "text": "a cat"}'
 def _clip(folder: Path, metadata: str, row: Row, allow_outside: bool) -> tuple[Path, str]:
     line, values = row
     where = f"{folder / metadata}: line {line}"
-    name, text = values.get("file_name"), values.get("text")
+    file_column, name = _first(values, FILE_COLUMNS)
+    text_column, text = _first(values, CAPTION_COLUMNS)
     if name in (None, ""):
         raise ValueError(f"{where} has no file_name, but {_short(values)}; a row needs file_name and text")
-    for column, value in (("file_name", name), ("text", text)):
+    for column, value in ((file_column, name), (text_column, text)):
         if value is not None and not isinstance(value, str):
             raise ValueError(f"{where}: {column} is {_kind(value)}, {_short(value)}; it must be a text")
         if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ValueError(f"{where}: {column} holds half of a character, {_short(value)}; write it as UTF-8")
     if not allow_outside and _leads_outside(name):
         raise ValueError(
-            f'{where}: file_name "{_cut(name)}" leads out of the folder of clips; move the clip into the folder, or '
+            f'{where}: {file_column} "{_cut(name)}" leads out of the folder of clips; move the clip there, or '
             f"set {OUTSIDE} to true"
         )
     return _locate(folder, name), text or ""
+
+
+def _first(values: dict[str, Any], columns: tuple[str, ...]) -> tuple[str, Any]:
+    """The first of the columns that has a value, and that value."""
+    column = next((column for column in columns if values.get(column) not in (None, "")), columns[0])
+    return column, values.get(column)
 
 
 def _leads_outside(name: str) -> bool:

@@ -90,6 +90,7 @@ class TrainOptions:
         "low-noise one",
         default=FULL_RANGE,
     )
+    switch_every: int = option("steps between the experts, with model.low_noise_checkpoint", default=10, ge=1)
     p_given: float = option(
         "probability that a frame's noise level is below noise_range, as those of given frames are in sampling",
         default=0.5,
@@ -198,6 +199,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.output.validate_every and not self.data.validation:
             raise ValueError("output.validate_every is set, but no clip is held out; set data.validation, such as 0.1")
+        if self.model.low_noise_checkpoint and self.train.noise_range != FULL_RANGE:
+            raise ValueError(
+                f"train.noise_range is {list(self.train.noise_range)}, but with model.low_noise_checkpoint each expert "
+                f"has its own; leave it out"
+            )
         for text in self.output.sample_keyframes:
             with naming("output.sample_keyframes"):
                 first_latent(parse_keyframe(text)[0], 1, latent_length(self.data.frames))

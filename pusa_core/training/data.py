@@ -12,6 +12,7 @@ from torch import Tensor
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
 from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_regions
+from .turns import Turns
 
 
 def generator(seed: int, *use: object) -> torch.Generator:
@@ -59,15 +60,18 @@ class Order:
         return [batches[i] for i in torch.randperm(len(batches), generator=random)]
 
 
+ALONE = Turns((FULL_RANGE,))
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """Distribution of noise levels and caption dropout; options of the same names in :mod:`.config`."""
+    """Distribution of noise levels and caption dropout; ``turns`` are counted in batches."""
 
     seed: int
     p_async: float
     shift: float
     caption_dropout: float
-    noise_range: NoiseRange = FULL_RANGE
+    turns: Turns = ALONE
     p_given: float = 0.0
     p_region: float = 0.0
 
@@ -91,10 +95,12 @@ class Batches:
 
     def __getitem__(self, index: int) -> Batch:
         clips = self.order[index]
-        samples = [self._sample(self.entries[clips[i]], index * len(clips) + i) for i in self.share]
+        turns = self.sampling.turns
+        noise_range = turns.ranges[turns.of(index)]
+        samples = [self._sample(self.entries[clips[i]], index * len(clips) + i, noise_range) for i in self.share]
         return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
-    def _sample(self, entry: Entry, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One clip, with the noise of the ``number``-th sample of the run."""
         random, how = generator(self.sampling.seed, "sample", number), self.sampling
         dropped = torch.rand((), generator=random) < how.caption_dropout
@@ -106,7 +112,7 @@ class Batches:
             latents.shape[1],
             p_async=how.p_async,
             shift=how.shift,
-            noise_range=how.noise_range,
+            noise_range=noise_range,
             p_given=how.p_given,
             generator=random,
         )[0]
@@ -114,7 +120,7 @@ class Batches:
             return latents, context, noise, sigmas
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
         levels = with_regions(
-            sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=how.noise_range, generator=random
+            sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=noise_range, generator=random
         )
         return latents, context, noise, levels
 

@@ -1,5 +1,6 @@
 """Evaluation during training: validation loss at fixed noise levels, and sample videos."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,15 +111,28 @@ class SampleVideo:
             return encode_keyframes(_NoVae(), (), self.settings)
         return encode_keyframes(self.vae, keyframes, self.settings)
 
-    def latents(self, model: WanModel, adapters: dict[str, LoraLinear]) -> Tensor:
-        """Sample with the LoRA at ``output.lora_strength``."""
+    def latents(
+        self, models: Sequence[WanModel], adapters: Sequence[LoraLinear], device: torch.device | None = None
+    ) -> Tensor:
+        """Sample with the LoRA at ``output.lora_strength``; ``models``: one, or the high- and the low-noise expert."""
+        model, *low = models
         try:
-            for adapter in adapters.values():
+            for adapter in adapters:
                 adapter.strength = self.config.output.lora_strength
-            with evaluating(model):
-                return generate_latents(model, self.given, self.context, self.negative, self.settings)
+            with contextlib.ExitStack() as stack:
+                for each in models:
+                    stack.enter_context(evaluating(each))
+                return generate_latents(
+                    model,
+                    self.given,
+                    self.context,
+                    self.negative,
+                    self.settings,
+                    low_noise_model=low[0] if low else None,
+                    device=device,
+                )
         finally:
-            for adapter in adapters.values():
+            for adapter in adapters:
                 adapter.strength = 1.0
 
     def write(self, latents: Tensor, picture: Path, video: Path) -> None:

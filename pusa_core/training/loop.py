@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from ..storage.atomic import SaveError, write_whole
 from .config import Config
 from .data import generator
 from .evaluate import validation_loss, validation_sigmas
+from .experts import HIGH, LOW, turns_of
 from .failure import Diverged
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
-from .optimizer import Ema, ScheduleFreeAverage
 from .resume import Saved, checkpoint_path, shards_path, write_checkpoint
 from .schedule import learning_rate
 from .setup import Setup
@@ -33,20 +34,16 @@ class Trainer:
         self.setup = setup
         self.launch, self.config, self.options = setup.launch, setup.config, setup.config.train
         self.folder = Path(self.config.output.folder)
-        self.model, self.optimizer, self.parameters = setup.model, setup.optimizer, setup.parameters
-        self.ema = Ema(self.parameters, self.options.ema) if self.options.ema else None
-        self.average: Ema | ScheduleFreeAverage | None = self.ema
-        if self.options.optimizer == "schedulefree":
-            self.average = ScheduleFreeAverage(self.parameters, self.optimizer)
+        self.turns = turns_of(setup.config)
         self.step = 0
         self.updating = False  # the weights are between two steps
         self.row: Row = {}  # metrics of the last completed step
         if saved is not None:
-            self.setup.load_state(saved, self.ema)
+            self.setup.load_state(saved)
             self.launch.load_shards(saved.shards)
             self.step, self.row = saved.step, saved.info["row"]
         self.saved_step = self.step
-        sigmas = list(validation_sigmas(self.options.noise_range))
+        sigmas = [name for noise_range in self.turns.ranges for name in validation_sigmas(noise_range)]
         self.metrics = Metrics(self.folder, sigmas, self.step) if self.launch.rank == 0 else None
 
     def train(self) -> None:
@@ -59,17 +56,20 @@ class Trainer:
 
     def take_step(self) -> None:
         started = time.monotonic()
-        lr = learning_rate(self.options, self.step)
-        for group in self.optimizer.param_groups:
+        turn = self.turns.of(self.step)
+        expert = self.setup.experts[turn]
+        own_steps = (self.turns.before(step, turn) for step in (self.step, self.options.steps))
+        lr = learning_rate(self.options, *own_steps)
+        for group in expert.optimizer.param_groups:
             group["lr"] = lr
         total = torch.zeros((), device=self.launch.device)
         for part in range(self.options.accumulate):
             number = self.step * self.options.accumulate + part
             batch = self.setup.batches[number].to(self.launch.device)
             self._seed_dropout(number)
-            with self.launch.accumulate(self.model):
+            with self.launch.accumulate(expert.model):
                 loss = fafm_loss(
-                    self.model,
+                    expert.model,
                     batch.latents,
                     batch.context,
                     batch.noise,
@@ -78,16 +78,16 @@ class Trainer:
                 )
                 self.launch.backward(loss)
             total += loss.detach() / self.options.accumulate
-        norm = self.launch.clip(list(self.parameters.values()), self.options.clip or math.inf)
+        norm = self.launch.clip(list(expert.parameters.values()), self.options.clip or math.inf)
         value = self.launch.mean(total).item()
         if not math.isfinite(value) or not math.isfinite(norm):
             raise Diverged(f"the loss of step {self.step + 1} is {value:g}, its gradient's norm {norm:g}")
         with self.setup.stop.deferred():  # a step is atomic
             self.updating = True
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.ema is not None:
-                self.ema.update()
+            expert.optimizer.step()
+            expert.optimizer.zero_grad(set_to_none=True)
+            if expert.ema is not None:
+                expert.ema.update()
             self.step += 1
             self.updating = False
             self.row = {"step": self.step, "loss": value, "lr": lr, "seconds": time.monotonic() - started}
@@ -114,25 +114,27 @@ class Trainer:
 
     @contextmanager
     def _best_weights(self) -> Iterator[None]:
-        """Context with the averaged weights, if any, in the network: they are what is saved as the result."""
-        if self.average is None:
-            yield
-            return
+        """Context with the averaged weights, if any, in the networks: they are what is saved as the result."""
+        averages = [expert.average for expert in self.setup.experts if expert.average is not None]
         try:
             with self.setup.stop.deferred():
-                self.average.exchange()
+                for average in averages:
+                    average.exchange()
             yield
         finally:
             with self.setup.stop.deferred():
-                if self.average.exchanged:  # unless stopped before the exchange
-                    self.average.exchange()
+                for average in averages:
+                    if average.exchanged:  # unless stopped before the exchange
+                        average.exchange()
 
     def validate(self) -> None:
         data = self.setup.data
+        losses: dict[str, float] = {}
         with self._best_weights():
-            losses = validation_loss(
-                self.model, data.cache, data.held_out, self.options.seed, self.launch, self.options.noise_range
-            )
+            for expert in self.setup.experts:
+                losses |= validation_loss(
+                    expert.model, data.cache, data.held_out, self.options.seed, self.launch, expert.noise_range
+                )
         mean = sum(losses.values()) / len(losses)
         self.row |= {"validation": mean} | {f"validation_{sigma}": loss for sigma, loss in losses.items()}
         self.setup.report("validation", step=self.step, loss=mean, by_sigma=losses)
@@ -144,7 +146,9 @@ class Trainer:
         if sample is None or (picture.exists() and video.exists()):
             return
         with self._best_weights():
-            latents = sample.latents(self.setup.network, self.setup.adapters)
+            networks = [expert.network for expert in self.setup.experts]
+            adapters = [adapter for expert in self.setup.experts for adapter in expert.adapters.values()]
+            latents = sample.latents(networks, adapters, self.launch.device)
         if self.launch.rank == 0 and self._written(lambda: sample.write(latents, picture, video)):
             self.setup.report("sample", step=self.step, picture=str(picture), video=str(video))
 
@@ -152,7 +156,7 @@ class Trainer:
         """Write a checkpoint of the last completed step, unless there is one, and the loss plot."""
         if self.saved_step == self.step:
             return
-        tensors = dict(self.setup.state(self.ema))
+        tensors = self.setup.state()
         if not all(value.isfinite().all() for value in tensors.values()):
             raise Diverged(f"the weights after step {self.step} are not finite", weights_lost=True)
         shards = self.launch.save_shards(shards_path(self.folder))
@@ -160,7 +164,7 @@ class Trainer:
         try:
             if self.metrics is not None:
                 info = {"step": self.step, "row": self.row, "identity": self.setup.identity}
-                info["optimizer"] = self.setup.optimizer_state.numbers()
+                info["optimizer"] = self.setup.numbers()
                 info["trained"] = sorted(self.setup.trained)
                 with self.setup.stop.deferred():
                     path = write_checkpoint(self.folder, info, tensors, self.config.output.keep, shards)
@@ -186,10 +190,15 @@ class Trainer:
 
         attempt(self.save)
         with self._best_weights():
-            weights = {name: self.launch.whole(value).clone() for name, value in self.parameters.items()}
-        path = result_path(self.config)
+            results = [
+                {name: self.launch.whole(value).clone() for name, value in expert.parameters.items()}
+                for expert in self.setup.experts
+            ]
+        paths = result_paths(self.config)
         if self.metrics is not None:
-            attempt(lambda: write_whole(path, lambda file: self.setup.write_result(weights, self.step, file)))
+            for expert, weights, path in zip(self.setup.experts, results, paths.values(), strict=True):
+                write = partial(self.setup.write_result, expert, weights, self.step)
+                attempt(partial(write_whole, path, write))
             attempt(self._plot)
             attempt(self.metrics.close)
         if failures:
@@ -197,7 +206,7 @@ class Trainer:
         return {
             "step": self.step,
             "checkpoint": str(checkpoint_path(self.folder, self.step).resolve()),
-            "lora": str(path.resolve()),
+            **{event: str(path.resolve()) for event, path in paths.items()},
             "plot": str(plot_path(self.folder).resolve()),
         }
 
@@ -219,5 +228,9 @@ def _due(step: int, every: int) -> bool:
     return bool(every) and step % every == 0
 
 
-def result_path(config: Config) -> Path:
-    return Path(config.output.folder) / f"{config.output.name}.safetensors"
+def result_paths(config: Config) -> dict[str, Path]:
+    """The files of the result, by what the final event calls them."""
+    folder, name = Path(config.output.folder), config.output.name
+    if not config.model.low_noise_checkpoint:
+        return {"lora": folder / f"{name}.safetensors"}
+    return {"lora": folder / f"{name}_{HIGH}.safetensors", "lora_low_noise": folder / f"{name}_{LOW}.safetensors"}

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -69,6 +69,20 @@ class ModelSource:
 
     checkpoint: Checkpoint
     start: Lora | None
+
+
+def read_sources(config: Config) -> list[ModelSource]:
+    """The source of ``model.checkpoint``, and of ``model.low_noise_checkpoint`` if there is one."""
+    model = config.model
+    sources = [read_source(config)]
+    if model.low_noise_checkpoint:
+        alone = replace(model, checkpoint=model.low_noise_checkpoint, init_lora=model.low_noise_init_lora)
+        sources.append(read_source(replace(config, model=alone)))
+        if sources[0].checkpoint.config != sources[1].checkpoint.config:
+            raise ValueError(
+                "model.checkpoint and model.low_noise_checkpoint differ in size; name the two experts of one model"
+            )
+    return sources
 
 
 def read_source(config: Config) -> ModelSource:

@@ -88,7 +88,11 @@ class Preparation:
             "model.vae": self.encoders.vae_identity,
             "model.text_encoder": self.encoders.text_identity,
         }
-        return found | ({"model.init_lora": file_identity(Path(model.init_lora))} if model.init_lora else {})
+        if model.low_noise_checkpoint:
+            identities = (file_identity(Path(path)) for path in model.low_noise_checkpoint)
+            found["model.low_noise_checkpoint"] = hash_of(*identities)
+        loras = {name: getattr(model, name) for name in ("init_lora", "low_noise_init_lora")}
+        return found | {f"model.{name}": file_identity(Path(path)) for name, path in loras.items() if path}
 
     def clips(self) -> dict[str, str]:
         """A short hash of each clip's content, caption and size, by file name: what resuming has to find again."""

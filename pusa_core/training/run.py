@@ -18,10 +18,10 @@ from .estimate import Estimate, estimate
 from .failure import rescue
 from .files import check_file_name
 from .identity import Identity, check_options, check_same, run_identity
-from .launch import Launch, launch
-from .loop import Trainer, result_path
+from .launch import AcceleratedLaunch, Launch, launch
+from .loop import Trainer, result_paths
 from .metrics import plot_path
-from .network import read_source
+from .network import read_sources
 from .optimizer import check_optimizer
 from .ownership import RUN_FILE, Run, hold_folder, open_run
 from .prepare import LoadText, LoadVae, Preparation
@@ -91,16 +91,20 @@ def _train(
         if options.resume:
             check_options(config, process.world)
         check_optimizer(config.train)
-        source = read_source(config)
+        if config.model.low_noise_checkpoint and isinstance(process, AcceleratedLaunch):
+            raise ValueError(
+                "model.low_noise_checkpoint works in one process; train the experts one by one, with train.noise_range"
+            )
+        sources = read_sources(config)
         run = check_output(config, options.resume) if options.writes and process.rank == 0 else None
         preparation = Preparation(config, load_vae, load_text, process, report, remember=not options.estimate)
         identity = run_identity(config, preparation.contents(), process.world, preparation.clips())
         saved, changes = newest_run(config, identity) if options.resume else (None, [])
         if saved is not None and saved.step >= config.train.steps and is_finished(config, saved.step):
-            paths = {"lora": _path(result_path(config)), "plot": _path(plot_path(Path(config.output.folder)))}
-            report("done", step=saved.step, **paths)
+            paths = result_paths(config) | {"plot": plot_path(Path(config.output.folder))}
+            report("done", step=saved.step, **{event: _path(path) for event, path in paths.items()})
             return 0
-        tell_estimate(estimate(source, config, process.device), config, process.device, report)
+        tell_estimate(estimate(sources[0], config, process.device), config, process.device, report)
         if options.estimate:
             return 0
         trained = saved.info.get("trained", ()) if saved is not None else ()
@@ -110,7 +114,7 @@ def _train(
         if run is not None:
             run.save()
             write_whole(Path(config.output.folder) / "config.toml", _writer(run.mark_toml(to_toml(config))))
-        setup = build_setup(config, source, preparation, data, identity, run, trained, process, report, stop)
+        setup = build_setup(config, sources, preparation, data, identity, run, trained, process, report, stop)
         if saved is not None:
             report("resumed", step=saved.step, changes=changes)
         trainer = Trainer(setup, saved)
@@ -134,10 +138,11 @@ def check_output(config: Config, resume: bool) -> Run:
     has_run = (folder / RUN_FILE).exists() or bool(owned(folder))
     if has_run and not resume:
         raise ValueError(f"output.folder {folder} already holds a run; add --resume to go on, or choose another folder")
-    if result_path(config).exists() and not has_run:
-        raise ValueError(f"{result_path(config)} exists; choose another output.name or output.folder")
+    for path in result_paths(config).values():
+        if path.exists() and not has_run:
+            raise ValueError(f"{path} exists; choose another output.name or output.folder")
     run = open_run(folder)
-    paths = [folder / "config.toml", folder / "metrics.csv", plot_path(folder), result_path(config)]
+    paths = [folder / "config.toml", folder / "metrics.csv", plot_path(folder), *result_paths(config).values()]
     run.check(paths, next_start(folder), config.train.steps)
     return run
 
@@ -154,12 +159,15 @@ def newest_run(config: Config, identity: Identity) -> tuple[Saved | None, list[s
 
 def is_finished(config: Config, step: int) -> bool:
     """Whether the result is that of the last checkpoint, and plotted."""
-    path = result_path(config)
-    if not path.is_file() or not plot_path(Path(config.output.folder)).is_file():
+    paths = list(result_paths(config).values())
+    if not all(path.is_file() for path in (*paths, plot_path(Path(config.output.folder)))):
         return False
     try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get("steps") == str(step)
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("steps") != str(step):
+                    return False
+        return True
     except (OSError, SafetensorError):
         return False
 

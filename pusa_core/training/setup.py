@@ -1,38 +1,39 @@
 """Assembles a training run from its options."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..model.device import DTYPES
 from ..weights.lora import save_lora
-from .adapters import LoraLinear, lora_from_factors
+from .adapters import lora_from_factors
 from .config import Config
 from .data import Batches, ReadAhead, Sampling
 from .evaluate import SampleVideo
-from .launch import Launch, unwrapped
-from .network import ModelSource, TrainedWan, build_network, trainable
-from .optimizer import Ema, build_optimizer
-from .optimizer_state import OptimizerState
+from .experts import Expert, Residency, expert_ranges, turns_of
+from .launch import Launch
+from .network import ModelSource, build_network, trainable
+from .optimizer import build_optimizer
+from .optimizer_state import Numbers
 from .ownership import KEY, Run
 from .prepare import Data, Preparation
 from .report import Report
 from .resume import Saved
 from .stop import StopRequest
+from .turns import Turns
 
 
 @dataclass
 class Setup:
     """The components of a training run.
 
-    ``model``: called in training, wrapped for distributed runs; ``network``: the DiT inside. ``parameters``: trained
-    parameters by name. ``identity``: see :func:`pusa_core.training.identity.run_identity`. ``run``: in process 0.
-    ``trained``: content hashes of the clips that the run has been trained on, earlier ones included.
+    ``experts``: the networks that are trained, in turns where there are several. ``identity``: see
+    :func:`pusa_core.training.identity.run_identity`. ``run``: in process 0. ``trained``: content hashes of the clips
+    that the run has been trained on, earlier ones included.
     """
 
     config: Config
@@ -42,49 +43,37 @@ class Setup:
     identity: Mapping[str, Any]
     data: Data
     batches: ReadAhead
-    model: nn.Module
-    network: TrainedWan
-    adapters: dict[str, LoraLinear]
-    parameters: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    experts: Sequence[Expert]
     sample: SampleVideo | None
     run: Run | None = None
     trained: frozenset[str] = frozenset()
-    optimizer_state: OptimizerState = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.optimizer_state = OptimizerState(self.optimizer, self.parameters, self.launch)
+    def state(self) -> dict[str, Tensor]:
+        """The tensors of a checkpoint, gathered on the CPU; a collective call."""
+        return {name: value for expert in self.experts for name, value in expert.state()}
 
-    def state(self, ema: Ema | None) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors of a checkpoint, gathered on the CPU; a collective call."""
-        for name, parameter in self.parameters.items():
-            yield f"weights/{name}", self.launch.whole(parameter)
-            if ema is not None:
-                yield f"ema/{name}", self.launch.whole(ema.values[name])
-        yield from self.optimizer_state.tensors()
+    def numbers(self) -> dict[str, Numbers]:
+        """The numbers of a checkpoint, by expert."""
+        return {expert.name: expert.optimizer_state.numbers() for expert in self.experts}
 
-    @torch.no_grad()
-    def load_state(self, saved: Saved, ema: Ema | None) -> None:
-        """Restore what :meth:`state` yielded, and the numbers of the optimiser."""
-        tensors = saved.tensors()
-        for name, parameter in self.parameters.items():
-            parameter.copy_(self.launch.like(tensors[f"weights/{name}"], parameter))
-            if ema is not None:
-                ema.values[name].copy_(self.launch.like(tensors[f"ema/{name}"], parameter))
-        self.optimizer_state.load(tensors, saved.info.get("optimizer", {}))
+    def load_state(self, saved: Saved) -> None:
+        """Restore what :meth:`state` and :meth:`numbers` gave."""
+        tensors, numbers = saved.tensors(), saved.info.get("optimizer", {})
+        for expert in self.experts:
+            expert.load_state(tensors, numbers.get(expert.name, {}))
 
-    def write_result(self, weights: Mapping[str, Tensor], step: int, path: Path) -> None:
+    def write_result(self, expert: Expert, weights: Mapping[str, Tensor], step: int, path: Path) -> None:
         """Write the LoRA, or in full fine-tuning the model, for ComfyUI's loaders."""
         options, dtype = self.config.train, DTYPES[self.config.model.dtype]
         cast = {name: value.to(dtype).contiguous() for name, value in weights.items()}
         about = {
-            "base": Path(self.config.model.checkpoint[0]).name,
+            "base": expert.base,
             "objective": "fafm",
             "steps": step,
             "p_async": options.p_async,
             "p_region": options.p_region,
             "shift": options.shift,
-            "noise_range": list(options.noise_range),
+            "noise_range": list(expert.noise_range),
         }
         metadata = {name: str(value) for name, value in about.items()}
         if self.run is not None:
@@ -97,7 +86,7 @@ class Setup:
 
 def build_setup(
     config: Config,
-    source: ModelSource,
+    sources: Sequence[ModelSource],
     preparation: Preparation,
     data: Data,
     identity: Mapping[str, Any],
@@ -118,16 +107,13 @@ def build_setup(
             preparation.encoders.load_vae,
         )
         _ = sample.given
-    network, adapters = build_network(source, config, launch.load_device)
-    optimizer = build_optimizer(options, trainable(network))
-    model, optimizer = launch.prepare(network, optimizer)
-    network = unwrapped(model)
+    experts = build_experts(sources, config, launch)
     sampling = Sampling(
         options.seed,
         options.p_async,
         options.shift,
         config.data.caption_dropout,
-        options.noise_range,
+        Turns(turns_of(config).ranges, options.switch_every * options.accumulate),
         options.p_given,
         options.p_region,
     )
@@ -140,12 +126,26 @@ def build_setup(
         identity,
         data,
         ReadAhead(batches),
-        model,
-        network,
-        adapters,
-        trainable(network),
-        optimizer,
+        experts,
         sample,
         run,
         frozenset(trained) | {entry.content for entry in data.train},
     )
+
+
+def build_experts(sources: Sequence[ModelSource], config: Config, launch: Launch) -> list[Expert]:
+    """The networks with their optimisers; of several, none is on the device before it is called."""
+    options, experts = config.train, []
+    files = (config.model.checkpoint, config.model.low_noise_checkpoint)
+    for source, shards, (name, noise_range) in zip(sources, files, expert_ranges(config).items(), strict=False):
+        network, adapters = build_network(source, config, launch.load_device)
+        model, optimizer = launch.prepare(network, build_optimizer(options, trainable(network)))
+        free = options.optimizer == "schedulefree"
+        experts.append(
+            Expert(name, Path(shards[0]).name, noise_range, launch, model, adapters, optimizer, options.ema, free)
+        )
+        if len(sources) > 1:
+            experts[-1].leave()
+    if len(experts) > 1:
+        Residency(experts)
+    return experts

@@ -30,6 +30,11 @@ class ModelOptions:
     vae: str = option("Wan2.1 VAE file")
     text_encoder: str = option('UMT5-XXL file or folder, or "demo" for the demo text encoder')
     init_lora: str = option("LoRA to start from, with a rank of at most train.rank", default="")
+    low_noise_checkpoint: tuple[str, ...] = option(
+        "Wan2.2's low-noise expert, to train a LoRA for each expert in turns; checkpoint is the high-noise one",
+        default=(),
+    )
+    low_noise_init_lora: str = option("the same for low_noise_checkpoint", default="")
     dtype: Dtype = option(
         "dtype of the network, bf16 or fp32; trained weights are always fp32",
         default="bf16",
@@ -41,10 +46,14 @@ class ModelOptions:
         if not self.checkpoint or not all(self.checkpoint):
             raise ValueError("model.checkpoint is empty; name a Wan text-to-video checkpoint")
         paths = [("model.checkpoint", shard) for shard in self.checkpoint]
-        paths += [(f"model.{name}", getattr(self, name)) for name in ("vae", "text_encoder", "init_lora")]
+        paths += [("model.low_noise_checkpoint", shard) for shard in self.low_noise_checkpoint]
+        others = ("vae", "text_encoder", "init_lora", "low_noise_init_lora")
+        paths += [(f"model.{name}", getattr(self, name)) for name in others]
         for name, path in paths:
             if path and (name, path) != ("model.text_encoder", "demo") and not exists(Path(path)):
                 raise FileNotFoundError(f"{name}: no such file: {path}")
+        if self.low_noise_init_lora and not self.low_noise_checkpoint:
+            raise ValueError("model.low_noise_init_lora is set, but model.low_noise_checkpoint is not; name that too")
         if not self.vae or not self.text_encoder:
             raise ValueError('model.vae or model.text_encoder is empty; name a file ("demo" for the demo text encoder)')
 

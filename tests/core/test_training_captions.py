@@ -37,6 +37,30 @@ def test_a_clip_whose_caption_has_another_encoding_is_skipped(tmp_path, find, sk
     assert skipped["a.mp4"].endswith("save it as UTF-8")
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("metadata.csv", "file_name,caption\na.mp4,a cat\n"),
+        ("metadata.csv", "video,prompt\na.mp4,a cat\n"),
+        ("metadata.csv", "video,file_name,prompt,text\nother.mp4,a.mp4,a dog,a cat\n"),
+        ("metadata.csv", "video,file_name,prompt,text\na.mp4,,a cat,\n"),
+        ("metadata.jsonl", '{"video_path": "a.mp4", "caption": "a cat"}'),
+    ],
+)
+def test_metadata_of_other_trainers_is_read(tmp_path, find, skipped, name, content):
+    (tmp_path / name).write_text(content)
+    assert find() == ["a cat"] and not skipped
+
+
+def test_what_is_wrong_with_metadata_is_told_by_its_own_columns(tmp_path, find):
+    (tmp_path / "metadata.jsonl").write_text('{"video_path": "../a.mp4", "caption": "a cat"}')
+    with pytest.raises(ValueError, match=r"line 1: video_path .* leads out of the folder"):
+        find()
+    (tmp_path / "metadata.jsonl").write_text('{"video_path": "a.mp4", "caption": 5}')
+    with pytest.raises(ValueError, match="line 1: caption is a number, 5"):
+        find()
+
+
 def test_metadata_in_utf_16_is_read(tmp_path, find):
     (tmp_path / "metadata.csv").write_text(f"file_name,text\na.mp4,{CAPTION}\n", encoding="utf-16")
     assert find() == [CAPTION]
