@@ -97,7 +97,7 @@ class PusaLoad(io.ComfyNode):
                 io.Model.Output(
                     display_name="model", tooltip="To Pusa Sampler, or to any node that takes a MODEL, such as a LoRA."
                 ),
-                io.String.Output(display_name="report", tooltip="What was found in the files, also shown on the node."),
+                io.String.Output(display_name="report", tooltip="What was found in the files."),
             ],
         )
 
