@@ -6,7 +6,6 @@ from typing import Any
 
 import folder_paths
 import torch
-from comfy.model_patcher import ModelPatcher
 from comfy_api.latest import io
 
 from ..pusa_core import load_lora
@@ -41,7 +40,7 @@ def made_for_pusa(model_name: str) -> bool:
     return "pusa" in name.lower() and name != DIT.name  # the demo's base is a plain text-to-video model
 
 
-def load(model_name: str, weight_dtype: str) -> ModelPatcher:
+def load(model_name: str, weight_dtype: str) -> Any:
     """A file of ``models/diffusion_models`` as a MODEL with our DiT."""
     if not model_name.lower().endswith(SUFFIX):
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)

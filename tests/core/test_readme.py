@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tools.comfyui import PACK
-from tools.workflows import build
+from tools.workflows import files
 
 README = (PACK / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -17,7 +17,7 @@ COMMANDS = [
     for block in re.findall(r"```\n(.+?)```", README, re.DOTALL)
     for line in block.replace("&&", "\n").splitlines()
 ]
-FILES = [build.T2V, build.PUSA_LORA, build.TEXT_ENCODER, build.VAE]
+FILES = [files.T2V, files.PUSA_LORA, files.TEXT_ENCODER, files.VAE]
 
 
 def commands(*start: str) -> list[list[str]]:
@@ -58,7 +58,7 @@ def test_the_downloads_put_every_file_of_the_table_into_its_folder():
     for arguments in commands("hf", "download"):
         args = parser.parse_args(arguments)
         assert args.local_dir == "."
-        url = f"{build.HUB}/{args.repository}/resolve/main/{args.file}"
+        url = f"{files.HUB}/{args.repository}/resolve/main/{args.file}"
         folder, _, name = args.file.rpartition("/")
         placed[url] = next(f"{target}{name}" for source, target in commands("mv") if source == f"{folder}/*")
     assert placed == {file["url"]: f"{file['directory']}/{file['name']}" for file in FILES}
