@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_are_never_saved(run, tmp_path, monkeypatch)
     def spoil(self):
         take_step(self)
         if self.step == 3:
-            next(iter(self.parameters.values())).data.fill_(float("inf"))
+            next(iter(self.setup.experts[0].parameters.values())).data.fill_(float("inf"))
 
     monkeypatch.setattr(Trainer, "take_step", spoil)
     code, _, line = run("--train.steps=6", "--output.save_every=1")
