@@ -145,7 +145,7 @@ class PusaEncodeKeyframes(io.ComfyNode):
         resize: str = CROP,
     ) -> io.NodeOutput:
         check_number(noise_level, "noise_level", 0, 1)
-        if image.ndim != 4 or not image.shape[0] or image.shape[-1] < 3:
+        if image.ndim != 4 or not image.numel() or image.shape[-1] < 3:
             raise ValueError(f"image has shape {list(image.shape)}; it must hold a picture, [frames, height, width, 3]")
         if getattr(vae, "latent_channels", None) != CHANNELS or getattr(vae, "latent_dim", None) != 3:
             raise ValueError("vae is not the Wan2.1 VAE (16 channels, video); load wan_2.1_vae with Load VAE")

@@ -110,14 +110,15 @@ function look() {
 }
 
 /**
- * The node of a message in the graph of an editor's node; "4:1" is inside of a subgraph.
+ * The node of a message in the graph of an editor's node. "4:1" is inside of a subgraph: seen from the root graph it is
+ * the subgraph's node 4.
  * @param {GraphNode} node of an editor
  * @param {string} id
  */
 function sibling({ graph }, id) {
-  const inside = id.includes(':')
-  if (!graph || inside === (graph.isRootGraph ?? true)) return null
-  const own = id.split(':').at(-1) ?? id
+  const isRoot = graph?.isRootGraph ?? true
+  if (!graph || (!isRoot && !id.includes(':'))) return null
+  const own = id.split(':').at(isRoot ? 0 : -1) ?? id
   return graph.getNodeById(own) ?? graph.getNodeById(Number(own))
 }
 
