@@ -94,6 +94,7 @@ TASKS = (
         "Image to video",
         "The video starts with the given image and follows the prompt.",
         given=(FIRST,),
+        searched="first frame",
         knobs=(
             LEVELS + "**0:0** keeps the image exactly, **0:0.2** gives more motion and preserves its identity less.",
         ),
@@ -180,7 +181,6 @@ KSAMPLER = Workflow(
     "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
     "works on a Wan MODEL.",
     given=(FIRST,),
-    searched="first frame",  # in one of the two: the longer name comes after others in a search for image to video
     knobs=(LEVELS + "**0:0** keeps the image exactly. Samplers that add noise again are refused.",),
 )
 
