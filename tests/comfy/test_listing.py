@@ -119,5 +119,5 @@ def test_blueprints_are_offered_by_the_search(comfy: ComfyClient) -> None:
     listed = comfy.get_json("/global_subgraphs")
     names = {entry["name"]: key for key, entry in listed.items() if entry["name"].startswith("Pusa - ")}
     assert sorted(names) == sorted(path.stem for path in (PACK / "subgraphs").glob("*.json"))
-    stored = json.loads(comfy.get_json(f"/global_subgraphs/{names['Pusa - Text to video']}")["data"])
-    assert stored == json.loads((PACK / "subgraphs" / "Pusa - Text to video.json").read_text())
+    stored = json.loads(comfy.get_json(f"/global_subgraphs/{names['Pusa - Image to video']}")["data"])
+    assert stored == json.loads((PACK / "subgraphs" / "Pusa - Image to video.json").read_text())

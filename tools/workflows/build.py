@@ -51,11 +51,7 @@ def documents() -> dict[str, str]:
 
 def blueprints() -> dict[str, str]:
     """The contents of the files in ``subgraphs/`` by name."""
-    titles = {
-        user_title(task) + f" ({task.searched})" * bool(task.searched): task
-        for task in USER_TASKS
-        if has_blueprint(task)
-    }
+    titles = {user_title(task): task for task in USER_TASKS if has_blueprint(task)}
     return {f"{title}.json": dump(blueprint(task, title)) for title, task in titles.items()}
 
 

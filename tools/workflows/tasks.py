@@ -64,7 +64,6 @@ class Workflow:
     knobs: tuple[str, ...] = ()
     seed: int = EXAMPLE_SCENE  # of the demo image or clip
     prompt: str = "a red fox walks through fresh snow, morning light, the camera follows slowly"
-    searched: str = ""  # other words for it, which its blueprint's title adds: the page's search ranks names first
 
     @property
     def noise_levels(self) -> str:
@@ -94,7 +93,6 @@ TASKS = (
         "Image to video",
         "The video starts with the given image and follows the prompt.",
         given=(FIRST,),
-        searched="first frame",
         knobs=(
             LEVELS + "**0:0** keeps the image exactly, **0:0.2** gives more motion and preserves its identity less.",
         ),
