@@ -106,29 +106,6 @@ async function pressRun(page) {
   return { end: last.kind, error: last.detail?.exception_message ?? null, outputs }
 }
 
-// The same workflow as an app, on a page of a phone's size: what it shows, and a run from there. Null where the page has
-// no app mode.
-async function runAsApp(page, path) {
-  const toggle = () => page.evaluate(async () => {
-    const { command } = window.app.extensionManager
-    if (!command.commands.some(({ id }) => id === 'Comfy.ToggleLinear')) return false
-    await command.execute('Comfy.ToggleLinear')
-    return true
-  })
-  if (!(await toggle())) return null
-  const desktop = page.viewportSize()
-  await page.setViewportSize({ width: 390, height: 844 })
-  await page.waitForTimeout(2000)
-  const text = await page.evaluate(() => document.body.innerText)
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth)
-  await page.screenshot({ path })
-  const run = await pressRun(page)
-  await page.setViewportSize(desktop)
-  await toggle()
-  await page.waitForTimeout(500)
-  return { text, wide, end: run.end, error: run.error }
-}
-
 const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] })
 const notRun = { end: 'not run', error: null, outputs: [] }
 try {
@@ -143,8 +120,7 @@ try {
     const view = await measure(page)
     const run = name.startsWith('Pusa demo') && !graph.missing.length ? await pressRun(page) : notRun
     await page.screenshot({ path: join(folder, `${name}.png`) })
-    const asApp = run === notRun ? null : await runAsApp(page, join(folder, `${name} (app).png`))
-    console.log(JSON.stringify({ name, ...graph, view, ...run, asApp, errors }))
+    console.log(JSON.stringify({ name, ...graph, view, ...run, errors }))
     await page.keyboard.press('Escape') // older versions list missing model files in a dialog, which takes the next drop
     await page.waitForTimeout(500)
   }

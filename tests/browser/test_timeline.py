@@ -1,6 +1,7 @@
-"""The timeline on Frame Conditioning Mask, in both renderers of ComfyUI's page."""
+"""The timeline on Frame Conditioning Mask; ``PUSA_RENDERERS=classic,nodes2`` tries both renderers of the page."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -26,7 +27,10 @@ def drive(*arguments: str) -> dict[str, dict[str, Any]]:
     return {entry["name"]: entry for entry in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.fixture(scope="module", params=["classic", "vue"])
+RENDERERS = os.environ.get("PUSA_RENDERERS", "classic").replace("nodes2", "vue").split(",")
+
+
+@pytest.fixture(scope="module", params=RENDERERS)
 def seen(request, chromium: str, server_url: str, screenshots: Path) -> dict[str, dict[str, Any]]:
     """What the page did in each case, in one of the two renderers."""
     if request.param == "vue" and frontend_version(server_url) < NEWER_RENDERER:

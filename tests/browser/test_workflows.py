@@ -1,7 +1,11 @@
-"""A user drops the workflows of this pack on ComfyUI's page, in both renderers; those of the demo model also run."""
+"""A user drops the workflows of this pack on ComfyUI's page; those of the demo model also run.
+
+``PUSA_RENDERERS=classic,nodes2`` tries both renderers.
+"""
 
 import itertools
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -20,7 +24,7 @@ NEWER = ("ComfySwitchNode", "ComfyMathExpression")
 SCREEN = (1600, 1000)
 
 
-@pytest.fixture(scope="module", params=["classic", "nodes2"])
+@pytest.fixture(scope="module", params=os.environ.get("PUSA_RENDERERS", "classic").split(","))
 def screenshots(request: pytest.FixtureRequest, screenshots: Path) -> Path:
     folder = screenshots / request.param
     folder.mkdir(exist_ok=True)
@@ -46,17 +50,6 @@ def test_dropped_demo_workflow_runs(seen: Seen, screenshots: Path, name: str) ->
     if "Text to video" not in name:
         assert any(file.endswith(".png") for file in files)  # the timeline of Frame Conditioning Mask
     assert (screenshots / f"{name}.png").stat().st_size > 10_000
-
-
-@pytest.mark.parametrize("name", DEMO)
-def test_demo_workflow_runs_as_an_app_on_a_phone(seen: Seen, name: str) -> None:
-    app = seen[name]["asApp"]
-    if app is None:
-        pytest.skip("this page has no app mode")
-    assert (app["end"], app["error"]) == ("execution_success", None)
-    assert app["wide"] <= 390  # no scrolling sideways
-    for label in ("negative prompt", "seed", "steps", "cfg", "Pusa strength"):
-        assert label in app["text"]
 
 
 @pytest.mark.parametrize("name", REAL)
