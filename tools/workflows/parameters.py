@@ -30,7 +30,6 @@ NAMES = {
         "sample_image": "sample_image",
     },
     "ImageFromBatch": {"batch_index": "clip_start"},
-    "ImageScale": {"width": "width", "height": "height"},
     "EmptyHunyuanLatentVideo": {"width": "width", "height": "height", "length": "length"},
     "PusaFrameMask": {"noise_levels": "noise_levels"},
     "PusaSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg", "shift": "shift", "switch": "switch"},
