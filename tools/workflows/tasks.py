@@ -62,6 +62,9 @@ class Area(NamedTuple):
     height: int
 
 
+NOWHERE = Area(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Workflow:
     """A workflow: its given frames, their noise levels (0 by default), and the text of its note."""
@@ -76,7 +79,7 @@ class Workflow:
     prompt: str = "a red fox walks through fresh snow, morning light, the camera follows slowly"
     demo_prompt: str = ""  # by default that of the demo image or clip
     mask_level: float = 1.0
-    demo_area: Area = Area(0, 0, 0, 0)
+    demo_area: Area = NOWHERE
 
     @property
     def part(self) -> str:
