@@ -184,7 +184,7 @@ def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot
     """The clip in a larger frame, and the MASK of what is around it."""
     with graph.at(GIVEN):
         padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
-    for name in (*margins, "feathering"):
+    for name in margins:
         graph.knob(name, name.title(), (padded, name))
     return graph.slot(padded), graph.slot(padded, 1)
 

@@ -200,7 +200,7 @@ PARTS = (
         demo_area=Area(16, 0, 32, 64),
         knobs=(
             "The margins are in pixels of the clip: a clip of 480 x 480 with 176 left and right fills 832 x 480.",
-            "**Feathering** lets the edges of the clip change too, for a softer seam.",
+            "For a softer seam, **feathering** in *Given frames* lets the edges of the clip change too.",
         ),
     ),
 )
