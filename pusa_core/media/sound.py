@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COPIED = frozenset(["aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"])
-"""Codecs that an MP4 holds."""
+COPIED = frozenset(["aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "flac"])
+"""Decoders of what an MP4 holds."""
+_PREROLL = 0.1  # seconds before the first picture that a decoder may need; players do not play them
 _ENCODER = "aac"
 
 WriteUntil = Callable[[float], None]
@@ -68,7 +69,7 @@ def _copied(container: Any, stream: Any, output: Any, start: float) -> "Iterator
             continue
         packet.dts, packet.pts, packet.stream = packet.dts - shift, packet.pts - shift, track
         time = float(packet.dts * stream.time_base)
-        if time + float((packet.duration or 0) * stream.time_base) > 0:
+        if time + float((packet.duration or 0) * stream.time_base) > -_PREROLL:
             yield time, packet
 
 
