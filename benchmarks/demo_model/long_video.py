@@ -25,7 +25,7 @@ from pusa_core import Settings, WanModel, load_model
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.vae import WanVae
 from pusa_core.sampling.denoise import denoise
-from pusa_core.sampling.long_video import Past, Window, make_hop
+from pusa_core.sampling.long_video import Past, Sample, Window, make_hop
 from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe
 from pusa_core.storage.atomic import write_whole
 from pusa_core.weights.demo_files import LORA_STRENGTH, VAE

@@ -1,9 +1,9 @@
 """A clip at another frame rate: which of its frames is shown when, by their timestamps."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +44,14 @@ class Clip:
         """Its frames ``[H, W, 3]`` uint8 at a size (width, height)."""
         return (fitted(shown, size) for shown in resampled(self.path, self.fps))
 
+    def between(self, start: int, stop: int, size: tuple[int, int]) -> np.ndarray:
+        """Its frames ``start ... stop - 1`` as ``[T, H, W, 3]`` uint8."""
+        shown = islice(resampled(self.path, self.fps), start, stop)
+        return np.stack([fitted(each, size) for each in shown])
+
     def last(self, count: int, size: tuple[int, int]) -> np.ndarray:
-        """Its last ``count`` frames ``[T, H, W, 3]`` uint8."""
-        newest = deque(resampled(self.path, self.fps), maxlen=count)  # their pixels are not converted yet
-        return np.stack([fitted(shown, size) for shown in newest])
+        """Its last ``count`` frames."""
+        return self.between(self.frames - count, self.frames, size)
 
 
 def fitted(shown: Shown, size: tuple[int, int]) -> np.ndarray:
