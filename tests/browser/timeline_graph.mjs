@@ -3,6 +3,13 @@ import assert from 'node:assert/strict'
 import { TimelinePage } from './timeline_page.mjs'
 
 const WHOLE = '0-20:0'
+const BLUEPRINT = new URL('../../subgraphs/Pusa - Video to video.json', import.meta.url)
+const workflow = (name) => new URL(`../../workflows/${name}.json`, import.meta.url)
+const DROPPED = [
+  ['Pusa demo - Start and end frames, loose', [0, 20]],
+  ['Pusa - Three keyframes', [0, 10, 20]],
+  ['Pusa - Fill between two clips', [0, 1, 2, 18, 19, 20]],
+]
 
 export const cases = {
   async 'is there before any run, with a cell for each latent frame'(t) {
@@ -199,7 +206,58 @@ export const cases = {
     })
     await t.page.waitForTimeout(1200)
     assert.equal(await t.page.locator('.pusa-timeline canvas').count(), 1)
-    assert.match(await t.page.locator('.pusa-timeline-note').textContent(), /after the first run/)
+    assert.equal((await t.cells()).filter((cell) => cell.state === 'given').length, 21) // given outside
+    await t.drag([5, 0.1], [5, 0.5])
+    await t.near(5, 0.5)
+  },
+
+  async 'a text that is shown on its subgraph can be drawn inside'(t) {
+    if (!(await t.knows('ComfyMathExpression'))) return // as old as a page without blueprints
+    await t.drop(BLUEPRINT)
+    await t.page.evaluate(() => {
+      const outer = window.app.graph._nodes.find((node) => node.subgraph)
+      window.app.canvas.openSubgraph(outer.subgraph, outer)
+    })
+    await t.page.waitForTimeout(1200)
+    await t.inside((mask) => {
+      window.app.canvas.ds.scale = 1
+      window.app.canvas.ds.offset = [100 - mask.pos[0], 100 - mask.pos[1]]
+      mask.setSize([1000, 460])
+      window.app.canvas.setDirty(true, true)
+    })
+    await t.page.waitForTimeout(600)
+    await t.drag([20, 0.1], [20, 0.5])
+    const sent = await t.page.evaluate(async () => Object.values((await window.app.graphToPrompt()).output))
+    assert.equal(sent.find((node) => node.class_type === 'PusaFrameMask').inputs.noise_levels, '0:0.3, 1--2:1, -1:0.5')
+  },
+
+  async 'a workflow file shows its frames on drop, and follows the numbers on its subgraphs'(t) {
+    const given = async () => (await t.cells()).filter((cell) => cell.state === 'given').map((cell) => cell.frame)
+    const set = (name, value) =>
+      t.page.evaluate(
+        ([name, value]) => {
+          const shown = window.app.graph._nodes.flatMap((node) => (node.subgraph ? node.widgets : []))
+          const widget = shown.find((each) => each.name === name)
+          widget.value = value
+          widget.callback?.(value)
+        },
+        [name, value],
+      )
+    const newer = await t.knows('ComfyMathExpression')
+    for (const [file, frames] of DROPPED.filter(([file]) => newer || file.startsWith('Pusa demo'))) {
+      await t.drop(workflow(file))
+      await t.settle()
+      assert.equal((await t.cells()).length, 21, file)
+      assert.deepEqual(await given(), frames, file)
+    }
+    await set(...(newer ? ['seconds', 2.5] : ['frames', 41]))
+    await t.settle()
+    assert.equal((await t.cells()).length, 11)
+    assert.deepEqual(await given(), newer ? [0, 1, 2, 8, 9, 10] : [0, 10])
+    if (!newer) return
+    await set('start_frames', 5)
+    await t.settle()
+    assert.deepEqual(await given(), [0, 1, 8, 9, 10])
   },
 
   async 'without JavaScript the text box is there, and its text reaches the prompt'(t) {

@@ -14,7 +14,9 @@ READER = Path(__file__).resolve().parents[1] / "web" / "expressions.mjs"
 NAMES = {"a": 5.0, "b": 2, "seconds": 0.37}
 FUNCTIONS = {
     **{function.__name__: function for function in (abs, min, max, round, pow, int, float, math.sqrt)},
-    "ceil": math.ceil, "floor": math.floor, "sum": lambda *values: sum(values),
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "sum": lambda *values: sum(values),
 }
 WRITTEN = [
     *("4 * round(4 * a) + 1", "-2 ** 2", "2 ** -1", "2 ** 3 ** 2", "-7 // 2", "7 % -3", "1 % 0.1", "-a % 3"),
