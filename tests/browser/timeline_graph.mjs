@@ -32,6 +32,42 @@ export const cases = {
     assert.ok(widths.cell >= 44)
   },
 
+  async 'a given cell shows the picture of Load Image, a red one'(t) {
+    await t.page.evaluate(async () => {
+      const canvas = new OffscreenCanvas(64, 64)
+      const context = canvas.getContext('2d')
+      context.fillStyle = '#f00'
+      context.fillRect(0, 0, 64, 64)
+      const form = new FormData()
+      form.append('image', await canvas.convertToBlob(), 'timeline_red.png')
+      await window.app.api.fetchApi('/upload/image', { method: 'POST', body: form })
+    })
+    await t.build({ clip: false })
+    await t.page.evaluate(() => {
+      const { graph } = window.app
+      const source = window.LiteGraph.createNode('LoadImage')
+      graph.add(source)
+      source.widgets.find((each) => each.name === 'image').value = 'timeline_red.png'
+      const last = graph._nodes.filter((node) => node.type === 'PusaEncodeKeyframes').at(-1)
+      const slot = last.inputs.findIndex((input) => input.name === 'image')
+      source.connect(0, last, slot)
+    })
+    await t.until("editor.view.cells[20]?.image === 'timeline_red.png' && editor.view.picture(20)")
+    await t.settle()
+    const colour = await t.inside(async (_mask, { view }) => {
+      const { edges, yOf } = await import('/extensions/ComfyUI-Pusa/js/layout.js')
+      const scale = view.canvas.width / view.canvas.clientWidth
+      const at = [edges(view.layout, 20)[0] + 4, yOf(0.9)].map((place) => place * scale)
+      return [
+        ...view.canvas
+          .getContext('2d')
+          .getImageData(...at, 1, 1)
+          .data.slice(0, 3),
+      ]
+    })
+    assert.ok(colour[0] > 200 && colour[1] < 60 && colour[2] < 60, String(colour))
+  },
+
   async 'follows length, position and links'(t) {
     await t.build({ clip: false })
     const set = (type, name, value) =>

@@ -147,6 +147,15 @@ export class TimelinePage {
     )
   }
 
+  /** Waits until `test` holds of an editor of the page. */
+  async until(test) {
+    await this.page.evaluate(async (modules) => {
+      window.editors = (await import(`${modules}/timeline.js`)).editors // waitForFunction awaits no promise
+    }, MODULES)
+    const holds = (test) => [...window.editors.values()].some(new Function('editor', `return ${test}`))
+    await this.page.waitForFunction(holds, test)
+  }
+
   text = () => this.inside((mask) => mask.widgets.find((widget) => widget.name === 'noise_levels').value)
 
   async setText(text) {

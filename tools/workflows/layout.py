@@ -34,7 +34,6 @@ SIZES = {
     "LoadVideo": (260, 350),
     "GetVideoComponents": (240, 70),
     "ImageFromBatch": (270, 90),
-    "ImageScale": (270, 140),
     "CLIPTextEncode": (340, 140),
     "EmptyHunyuanLatentVideo": (270, 140),
     "PusaEncodeKeyframes": (300, 170),

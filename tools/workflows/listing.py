@@ -22,7 +22,6 @@ CORE = (
     "EmptyHunyuanLatentVideo",
     "GetVideoComponents",
     "ImageFromBatch",
-    "ImageScale",
     "KSampler",
     "LoadImage",
     "LoadVideo",

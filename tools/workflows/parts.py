@@ -33,12 +33,19 @@ def add_seconds(graph: Graph, place: Place, size: Size) -> Size:
     return replace(size, length=graph.slot(frames, 1))
 
 
-def add_size_knobs(graph: Graph, sized: list[int], long: list[int]) -> None:
-    """One place for the size of the nodes ``sized`` and the length of ``long``, unless that is computed."""
-    for name in ("width", "height") if sized else ():
-        graph.knob(name, name, *((node, name) for node in sized))
-    if long and not isinstance(graph.nodes[long[0] - 1].values["length"], Slot):
-        graph.knob("frames", "frames (4 n + 1)", *((node, "length") for node in long))
+def add_size(graph: Graph, place: Place, size: Size) -> Slot:
+    """An empty video, with one place for its size and its length, unless that is computed."""
+    with graph.at(place):
+        number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
+    graph.knob("width", "width", (number, "width"))
+    graph.knob("height", "height", (number, "height"))
+    if not isinstance(size.length, Slot):
+        add_length_knob(graph, [number])
+    return graph.slot(number)
+
+
+def add_length_knob(graph: Graph, long: list[int]) -> None:
+    graph.knob("frames", "frames (4 n + 1)", *((node, "length") for node in long))
 
 
 def add_model(
@@ -129,25 +136,23 @@ def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dic
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
-def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> tuple[int, Slot]:
-    """An image or clip from the input folder, scaled and cropped; returns the scaling node and the frames."""
+def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
+    """An image, or the frames of a clip, from the input folder; of any size."""
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
     with graph.at(PICTURES):
         values: dict[str, Any] = {key: given.file}
         image = graph.slot(graph.add(kind, given.title, **values))
+    if given.length == 1:
+        return image
     with graph.at(GIVEN):
-        if given.length > 1:
-            frames = graph.slot(graph.add("GetVideoComponents", video=image))
-            whole = given.length == FRAMES
-            taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
-            number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
-            graph.knob(f"{given.name}_from", f"{given.name}: first frame", (number, "batch_index"))
-            if not whole:
-                graph.knob(f"{given.name}_frames", f"{given.name}: frames", (number, "length"))
-            image = graph.slot(number)
-        values = {"width": size.width, "height": size.height, "crop": "center"}
-        scale = graph.add("ImageScale", "Video size", image=image, upscale_method="lanczos", **values)
-    return scale, graph.slot(scale)
+        frames = graph.slot(graph.add("GetVideoComponents", video=image))
+        whole = given.length == FRAMES
+        taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
+        number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
+    graph.knob(f"{given.name}_from", f"{given.name}: first frame", (number, "batch_index"))
+    if not whole:
+        graph.knob(f"{given.name}_frames", f"{given.name}: frames", (number, "length"))
+    return graph.slot(number)
 
 
 def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
@@ -157,21 +162,17 @@ def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
         return graph.add("PusaDemoClip", given.title, seed=task.seed, first=given.first, length=given.length)
 
 
-def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size, sized: list[int]) -> Slot:
-    """An empty video, or one with the task's given frames at their noise levels; ``sized``: nodes that scale."""
-    if not task.given:
-        with graph.at(VIDEO):
-            number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
-        add_size_knobs(graph, [number], [number])
-        return graph.slot(number)
-    before: dict[str, Any] = {}
+def add_keyframes(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], start: Slot | None) -> Slot:
+    """The task's given frames at their noise levels, in the video ``start`` or, without one, in one of their size."""
+    before: dict[str, Any] = {} if start is None else {"latent": start}
     encoders = []
     with graph.at(GIVEN):
         for given, image in zip(task.given, images, strict=True):
-            place: dict[str, Any] = {"position": given.position, "length": size.length}
-            encoders.append(graph.add("PusaEncodeKeyframes", given.title, vae=vae, image=image, **place, **before))
+            values = {"position": given.position, **before}
+            encoders.append(graph.add("PusaEncodeKeyframes", given.title, vae=vae, image=image, **values))
             before = {"latent": graph.slot(encoders[-1])}
-    add_size_knobs(graph, sized, encoders)
+    if start is None:
+        add_length_knob(graph, encoders)
     with graph.at(LEVELS):
         return graph.slot(graph.add("PusaFrameMask", latent=before["latent"], noise_levels=task.noise_levels))
 
