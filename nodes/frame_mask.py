@@ -139,7 +139,7 @@ class PusaFrameMask(io.ComfyNode):
                 f"Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
             )
         given = holds_picture(samples).nonzero().flatten().tolist()
-        timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(samples, given)))
+        timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(latent, given)))
         numbers = {
             "noise_levels": of_frames.tolist(),
             "given": given,
