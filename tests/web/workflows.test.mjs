@@ -12,7 +12,7 @@ const GIVEN = {
   'Extend a clip, 41 frames given': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
   'Fill between two clips': [0, 1, 2, 18, 19, 20],
   'Image to video': [0],
-  'Image to video with KSampler': [0],
+  'First frame to video with KSampler': [0],
   'Start and end frames': [0, 20],
   'Start and end frames, loose': [0, 20],
   'Three keyframes': [0, 10, 20],

@@ -224,7 +224,7 @@ WAN22 = (
 
 KSAMPLER = Workflow(
     "image_to_video_ksampler",
-    "Image to video with KSampler",
+    "First frame to video with KSampler",
     "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
     "works on a Wan MODEL.",
     given=(FIRST,),
