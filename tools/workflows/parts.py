@@ -159,7 +159,12 @@ def add_demo_mask(graph: Graph, area: Area) -> Slot:
     with graph.at(GIVEN):
         black = graph.add("SolidMask", "Size of the clip", value=0.0, width=DEMO_SIDE, height=DEMO_SIDE)
         white = graph.add("SolidMask", "The area", value=1.0, width=area.width, height=area.height)
-        place: dict[str, Any] = {"destination": graph.slot(black), "source": graph.slot(white), "x": area.x, "y": area.y}
+        place: dict[str, Any] = {
+            "destination": graph.slot(black),
+            "source": graph.slot(white),
+            "x": area.x,
+            "y": area.y,
+        }
         mask = graph.add("MaskComposite", "The area in the clip", operation="add", **place)
     for name, node, key in (("left", mask, "x"), ("top", mask, "y"), ("width", white, "width")):
         graph.knob(f"area_{name}", f"Area: {name}", (node, key))
@@ -179,7 +184,7 @@ def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot
     """The clip in a larger frame, and the MASK of what is around it."""
     with graph.at(GIVEN):
         padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
-    for name in (*margins, "feathering"):
+    for name in margins:
         graph.knob(name, name.title(), (padded, name))
     return graph.slot(padded), graph.slot(padded, 1)
 
