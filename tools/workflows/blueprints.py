@@ -19,7 +19,7 @@ def blueprint(task: Workflow, title: str) -> Json:
         if node.place.subgraph or node.kind == "PusaFrameMask":
             node.place = Place(1, title)
         if node.kind == "PusaFrameMask":
-            graph.knob("noise_levels", "noise levels", (number, "noise_levels"))
+            graph.knob("noise_levels", "Noise levels", (number, "noise_levels"))
     page = Page(graph)
     (canvas,) = page.subgraphs
     (drawn,) = (drawn for drawn in page.root.nodes if drawn["id"] == canvas.number)

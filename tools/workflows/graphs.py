@@ -38,10 +38,7 @@ def demo_graph(task: Workflow) -> Graph:
     prompt = graph.slot(frames[0], 1) if frames else task.prompt
     links: dict[str, Any] = parts.add_prompts(graph, graph.slot(loader, 0), prompt, "")
     vae, images = graph.slot(loader, 1), [graph.slot(number) for number in frames]
-    if task.given:
-        latent = parts.add_keyframes(graph, task, vae, images, None)
-    else:
-        latent = parts.add_size(graph, VIDEO, Size(64, 64))
+    latent = parts.add_latent(graph, task, vae, images, Size(64, 64))
     links |= {"model": model}
     finish(graph, task, vae, links, latent)
     return graph
@@ -61,9 +58,7 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     clip, vae = parts.add_encoders(graph, place)
     images = [parts.add_user_frames(graph, given, size) for given in task.given]
     links |= parts.add_prompts(graph, clip, task.prompt if task.given else Workflow.prompt, AVOID)
-    latent = parts.add_size(graph, place, size)
-    if task.given:
-        latent = parts.add_keyframes(graph, task, vae, images, latent)
+    latent = parts.add_latent(graph, task, vae, images, size)
     finish(graph, task, vae, links, latent)
     return graph
 

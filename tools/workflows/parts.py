@@ -7,7 +7,7 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, TRAIN, KeyframeSource, Workflow
+from .tasks import FRAMES, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
@@ -29,23 +29,8 @@ def add_seconds(graph: Graph, place: Place, size: Size) -> Size:
         seconds = graph.add("PrimitiveFloat", "Seconds", value=5.0)
         values: dict[str, Any] = {"expression": "4 * round(4 * a) + 1", "values.a": graph.slot(seconds)}
         frames = graph.add("ComfyMathExpression", "Frames: 16 a second, 4 n + 1", **values)
-    graph.knob("seconds", "seconds", (seconds, "value"))
+    graph.knob("seconds", "Seconds", (seconds, "value"))
     return replace(size, length=graph.slot(frames, 1))
-
-
-def add_size(graph: Graph, place: Place, size: Size) -> Slot:
-    """An empty video, with one place for its size and its length, unless that is computed."""
-    with graph.at(place):
-        number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
-    graph.knob("width", "width", (number, "width"))
-    graph.knob("height", "height", (number, "height"))
-    if not isinstance(size.length, Slot):
-        add_length_knob(graph, [number])
-    return graph.slot(number)
-
-
-def add_length_knob(graph: Graph, long: list[int]) -> None:
-    graph.knob("frames", "frames (4 n + 1)", *((node, "length") for node in long))
 
 
 def add_model(
@@ -60,8 +45,8 @@ def add_model(
     values = {"model_name": model, "lora_name": lora, "lora_strength": strength}
     with graph.at(VIDEO):
         number = graph.add("PusaLoad", f"{level.title()}-noise model" if level else None, files, **values)
-    before, after = (f"{level}-noise ", f"_{level}") if level else ("", "")
-    for name, label in (("model_name", "model"), ("lora_name", "Pusa LoRA"), ("lora_strength", "Pusa strength")):
+    before, after = (f"{level.title()} noise: ", f"_{level}") if level else ("", "")
+    for name, label in (("model_name", "Model"), ("lora_name", "Pusa LoRA"), ("lora_strength", "Pusa strength")):
         graph.knob(f"{name}{after}", f"{before}{label}", (number, name))
     return graph.slot(number)
 
@@ -77,7 +62,7 @@ def add_native_model(
         with_lora = graph.add("LoraLoaderModelOnly", "Pusa LoRA", pusa, model=graph.slot(loader), **values)
         shifted = graph.add("ModelSamplingSD3", "Shift", model=graph.slot(with_lora), shift=5.0)
         patched = graph.add("PusaPatchModel", model=graph.slot(shifted))
-    graph.knob("model_name", "model", (loader, "unet_name"))
+    graph.knob("model_name", "Model", (loader, "unet_name"))
     graph.knob("lora_name", "Pusa LoRA", (with_lora, "lora_name"))
     graph.knob("lora_strength", "Pusa strength", (with_lora, "strength_model"))
     return graph.slot(patched)
@@ -89,8 +74,8 @@ def add_turbo_lora(graph: Graph, model: Slot, level: str = "") -> Slot:
     values = {"model": model, "lora_name": file["name"], "strength_model": 1.0}
     with graph.at(VIDEO):
         number = graph.add("LoraLoaderModelOnly", f"4 steps, {level} noise" if level else "4 steps", [file], **values)
-    before, after = (f"{level}-noise ", f"_{level}") if level else ("", "")
-    graph.knob(f"turbo_lora{after}", f"{before}turbo LoRA", (number, "lora_name"))
+    before, after = (f"{level.title()} noise: ", f"_{level}") if level else ("", "")
+    graph.knob(f"turbo_lora{after}", f"{before}Turbo LoRA", (number, "lora_name"))
     return graph.slot(number)
 
 
@@ -109,9 +94,9 @@ def add_turbo(graph: Graph, models: dict[str, tuple[Slot, Slot]], on: bool) -> d
         for name, (off, turbo) in choices.items():
             switches.append(graph.add("ComfySwitchNode", f"Turbo: {name}", switch=on, on_false=off, on_true=turbo))
             inputs[name] = Slot(switches[-1], 0, off.kind)
-    graph.knob("turbo", "turbo (4 steps)", *((switch, "switch") for switch in switches))
-    graph.knob("steps", "steps without turbo", (steps, "value"))
-    graph.knob("cfg", "cfg without turbo", (cfg, "value"))
+    graph.knob("turbo", "Turbo (4 steps)", *((switch, "switch") for switch in switches))
+    graph.knob("steps", "Steps without turbo", (steps, "value"))
+    graph.knob("cfg", "CFG without turbo", (cfg, "value"))
     return inputs
 
 
@@ -122,7 +107,7 @@ def add_encoders(graph: Graph, vae_place: Place) -> tuple[Slot, Slot]:
         clip = graph.add("CLIPLoader", files=[TEXT_ENCODER], **encoder)
     with graph.at(vae_place):
         vae = graph.add("VAELoader", files=[VAE], vae_name=VAE["name"])
-    graph.knob("clip_name", "text encoder", (clip, "clip_name"))
+    graph.knob("clip_name", "Text encoder", (clip, "clip_name"))
     graph.knob("vae_name", "VAE", (vae, "vae_name"))
     return graph.slot(clip), graph.slot(vae)
 
@@ -131,60 +116,63 @@ def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dic
     with graph.at(VIDEO):
         positive = graph.add("CLIPTextEncode", "Prompt", clip=clip, text=prompt)
         negative = graph.add("CLIPTextEncode", "Negative prompt", clip=clip, text=avoid)
-    graph.knob("prompt", "prompt", (positive, "text"))
-    graph.knob("negative", "negative prompt", (negative, "text"))
+    graph.knob("prompt", "Prompt", (positive, "text"))
+    graph.knob("negative", "Negative prompt", (negative, "text"))
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
 def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
-    """An image, or the frames of a clip, from the input folder; of any size."""
+    """An image or clip from the input folder; returns its frames."""
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
+    values: dict[str, Any] = {key: given.file}
     with graph.at(PICTURES):
-        values: dict[str, Any] = {key: given.file}
         image = graph.slot(graph.add(kind, given.title, **values))
     if given.length == 1:
         return image
+    whole = given.length == FRAMES
+    taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
     with graph.at(GIVEN):
         frames = graph.slot(graph.add("GetVideoComponents", video=image))
-        whole = given.length == FRAMES
-        taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
         number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
-    graph.knob(f"{given.name}_from", f"{given.name}: first frame", (number, "batch_index"))
+    graph.knob(f"{given.name}_from", f"{given.name.title()}: first frame", (number, "batch_index"))
     if not whole:
-        graph.knob(f"{given.name}_frames", f"{given.name}: frames", (number, "length"))
+        graph.knob(f"{given.name}_frames", f"{given.name.title()}: frames", (number, "length"))
     return graph.slot(number)
 
 
 def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
-    with graph.at(LEVELS if task is TRAIN else PICTURES):  # the training takes the place of the pictures
+    with graph.at(PICTURES):
         if (given.first, given.length) == (0, 1):
             return graph.add("PusaDemoImage", seed=task.seed)
         return graph.add("PusaDemoClip", given.title, seed=task.seed, first=given.first, length=given.length)
 
 
-def add_keyframes(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], start: Slot | None) -> Slot:
-    """The task's given frames at their noise levels, in the video ``start`` or, without one, in one of their size."""
-    before: dict[str, Any] = {} if start is None else {"latent": start}
-    encoders = []
-    with graph.at(GIVEN):
+def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size) -> Slot:
+    """An empty video, or one with the task's given frames at their noise levels."""
+    with graph.at(GIVEN if task.given else VIDEO):
+        number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
+        latent = graph.slot(number)
         for given, image in zip(task.given, images, strict=True):
-            values = {"position": given.position, **before}
-            encoders.append(graph.add("PusaEncodeKeyframes", given.title, vae=vae, image=image, **values))
-            before = {"latent": graph.slot(encoders[-1])}
-    if start is None:
-        add_length_knob(graph, encoders)
+            values: dict[str, Any] = {"vae": vae, "image": image, "latent": latent, "position": given.position}
+            latent = graph.slot(graph.add("PusaEncodeKeyframes", given.title, **values))
+    for name in ("width", "height"):
+        graph.knob(name, name.title(), (number, name))
+    if not isinstance(size.length, Slot):
+        graph.knob("frames", "Frames (4 n + 1)", (number, "length"))
+    if not task.given:
+        return latent
     with graph.at(LEVELS):
-        return graph.slot(graph.add("PusaFrameMask", latent=before["latent"], noise_levels=task.noise_levels))
+        return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels))
 
 
 def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler") -> None:
     """Sampler, VAE decoder and video output."""
     with graph.at(VIDEO):
         number = graph.add(sampler, **links)
-        graph.knob("seed", "seed", (number, "seed"))
-        for name in ("steps", "cfg"):
+        graph.knob("seed", "Seed", (number, "seed"))
+        for name, label in (("steps", "Steps"), ("cfg", "CFG")):
             if not isinstance(graph.nodes[number - 1].values[name], Slot):
-                graph.knob(name, name, (number, name))
+                graph.knob(name, label, (number, name))
         images = graph.slot(graph.add("VAEDecode", samples=graph.slot(number), vae=vae))
         video = graph.slot(graph.add("CreateVideo", images=images, fps=16.0))
     with graph.at(RESULT):
