@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
-from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
+from ..pusa_core.sampling.denoise import EXPERT_BOUNDARY
 from .comfyui.inputs import check_number
 from .comfyui.latents import Latent, check_given, check_samples, ignored_pictures, noise_levels_of
 from .comfyui.model import check_model, check_refreshable

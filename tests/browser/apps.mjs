@@ -22,11 +22,11 @@ async function openApp(page, file) {
   await page.setViewportSize(DESKTOP)
   await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
   if (!(await toggleApp(page))) return false
-  const skip = page.getByRole('button', { name: 'Skip', exact: true })
-  await page.waitForTimeout(1000)
+  await page.waitForTimeout(2000)
+  const skip = page.getByText('Skip', { exact: true })
   if (await skip.isVisible()) await skip.click() // the page's own tour, once
   await page.setViewportSize(PHONE)
-  await page.getByRole('button', { name: 'Edit & Run' }).click()
+  await page.getByText('Edit & Run').click()
   await page.waitForTimeout(1000)
   return true
 }

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
-const HANGS_MS = 600_000 // never a bound on how long a page or a run may take
+const HANGS_MS = Number(process.env.HANGS_MS ?? 600_000) // never a bound on how long a page or a run may take
 const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
 
 export const openBrowser = (executablePath) =>
@@ -67,7 +67,7 @@ export async function pressRun(page) {
   const body = JSON.stringify({ free_memory: true })
   await page.evaluate((body) => { window.seen = []; return fetch('/free', { method: 'POST', body }) }, body)
   const posted = page.waitForResponse((response) => response.url().endsWith('/prompt') && response.request().method() === 'POST')
-  await page.locator('button').filter({ hasText: /^\s*Run\s*$/ }).first().click()
+  await page.locator('button:visible').filter({ hasText: /^\s*Run\s*$/ }).first().click()
   const response = await posted
   if (response.status() !== 200) return { end: 'refused', error: await response.text(), outputs: [] }
   const ended = (endings) => window.seen.some(({ kind }) => endings.includes(kind))
