@@ -68,7 +68,7 @@ def cost(measured: Measured) -> list[str]:
     return lines
 
 
-def report(measured: Measured, plan: Plan, cache: float, machine: str) -> str:
+def report(measured: Measured, missing: Sequence[str], plan: Plan, cache: float | None, machine: str) -> str:
     hops = plan.hops
     frames = sum(each.frames for each in next(iter(measured.values())))
     return "\n".join(
@@ -112,19 +112,28 @@ def report(measured: Measured, plan: Plan, cache: float, machine: str) -> str:
             "",
             *cost(measured),
             "",
-            f"With 11 of 21 latents given as they are, the KV cache of given frames (`--given-frames-refresh 0`, 10 "
-            f"steps) makes a new frame {cache:.2f} times as fast.",
-            "",
+            *cache_line(cache),
             "## Not measured",
             "",
-            *not_measured(plan),
+            *not_measured(plan, missing, cache),
             "",
         ]
     )
 
 
-def not_measured(plan: Plan) -> list[str]:
-    lines = ["- The real model: no weights of it were at hand."]
+def cache_line(cache: float | None) -> list[str]:
+    if cache is None:
+        return []
+    text = (
+        f"With 11 of 21 latents given as they are, the KV cache of given frames makes a new frame {cache:.2f} times as "
+    )
+    return [text + "fast (`--given-frames-refresh 0`, 10 steps).", ""]
+
+
+def not_measured(plan: Plan, missing: Sequence[str], cache: float | None) -> list[str]:
+    lines = ["- The real model: no weights of it were at hand.", *(f"- {name}." for name in missing)]
+    if cache is None:
+        lines.append("- The speed-up by the KV cache of given frames.")
     if plan.hops < 40:
         lines.append(f"- More than {plan.hops} hops (`--hops 40`: 2,900 frames).")
     if plan.scenes < 16:
