@@ -125,7 +125,7 @@ def cache_line(cache: float | None) -> list[str]:
     if cache is None:
         return []
     text = (
-        f"With 11 of 21 latents given as they are, the KV cache of given frames makes a new frame {cache:.2f} times as "
+        f"With 11 of 21 latents given as they are, the KV cache of given frames makes a new one {cache:.2f} times as "
     )
     return [text + "fast (`--given-frames-refresh 0`, 10 steps).", ""]
 
