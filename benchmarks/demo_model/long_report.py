@@ -56,15 +56,13 @@ def table(measured: Measured, field: str, hops: int, digits: int, growth: bool =
 
 
 def cost(measured: Measured) -> list[str]:
-    lines = [
-        "| recipe | new frames a hop | seconds per new second | seam, mean of the later hops |",
-        "|---|---|---|---|",
-    ]
+    heads = ["recipe", "new frames a hop", "seconds a new second", "seam after the picture", "mean of later seams"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, measures in measured.items():
         later = measures[1:] or measures
         seconds = sum(each.seconds for each in later) / sum(each.frames for each in later) * FPS
         seam = sum(each.seam for each in later) / len(later)
-        lines.append(f"| {name} | {later[-1].frames} | {seconds:.2f} | {seam:.2f} |")
+        lines.append(f"| {name} | {later[-1].frames} | {seconds:.2f} | {measures[0].seam:.2f} | {seam:.2f} |")
     return lines
 
 
@@ -107,7 +105,7 @@ def report(measured: Measured, missing: Sequence[str], plan: Plan, cache: float 
             "## Seams and cost",
             "",
             "*Seam*: change from the last frame of a hop to the first of the next, over the median change within the "
-            "next. Seconds: sampling and decoding for each of the scenes of the batch, on a machine that may have been "
+            "next. The picture's own pixels do not pass through the VAE; those of the first hop do. Seconds: sampling and decoding for each of the scenes of the batch, on a machine that may have been "
             "busy.",
             "",
             *cost(measured),
