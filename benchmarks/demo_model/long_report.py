@@ -105,8 +105,8 @@ def report(measured: Measured, missing: Sequence[str], plan: Plan, cache: float 
             "## Seams and cost",
             "",
             "*Seam*: change from the last frame of a hop to the first of the next, over the median change within the "
-            "next. The picture's own pixels do not pass through the VAE; those of the first hop do. Seconds: sampling and decoding for each of the scenes of the batch, on a machine that may have been "
-            "busy.",
+            "next. A given picture's own pixels do not pass through the VAE; those after it do. Seconds: sampling and "
+            "decoding for each of the scenes of the batch, on a machine that may have been busy.",
             "",
             *cost(measured),
             "",
