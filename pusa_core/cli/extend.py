@@ -90,6 +90,7 @@ def add_extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--until", type=int, metavar="N", help="stop after scene N")
     _add_recipe_flags(parser)
     add_sampling_flags(parser)
+    parser.set_defaults(seed=None)  # of a retake, 0 is a seed like others
     add(
         "--given-frames-refresh",
         type=int,
@@ -152,16 +153,15 @@ def _job(args: argparse.Namespace) -> Job:
         fps=args.fps,
         prompts=parse_prompts(args.prompt) if args.prompt else (),
         negative=args.negative,
-        sampling=options_from(SamplingOptions, args),
+        sampling=replace(options_from(SamplingOptions, args), seed=args.seed or Settings.seed),
         recipe=_recipe(args),
         model=options_from(ModelOptions, args),
     )
 
 
 def extend_options(args: argparse.Namespace, unset: argparse.Namespace) -> ExtendOptions:
-    job, default = _job(args), _job(unset)
-    seed = None if args.seed == unset.seed else args.seed
-    return ExtendOptions(options_from(VideoOutput, args), job, default, args.scenes, args.retake, args.until, seed)
+    output = options_from(VideoOutput, args)
+    return ExtendOptions(output, _job(args), _job(unset), args.scenes, args.retake, args.until, args.seed)
 
 
 def extend(options: ExtendOptions) -> None:

@@ -163,7 +163,11 @@ def test_a_retake_with_the_whole_command_repeated_is_the_same(tmp_path, clip):
     extend(tmp_path, clip, *PROMPT)
     before = latents_of(tmp_path / "out.scenes")
     extend(tmp_path, clip, *PROMPT, "--retake", 4, "--seed", 9)
-    assert made_anew(before, latents_of(tmp_path / "out.scenes")) == [4]
+    after = latents_of(tmp_path / "out.scenes")
+    assert made_anew(before, after) == [4]
+    extend(tmp_path, clip, *PROMPT, "--retake", 4, "--seed", 0)
+    assert made_anew(after, latents_of(tmp_path / "out.scenes")) == [4]
+    assert index_of(tmp_path / "out.scenes")["scenes"][3]["seed"] == 0
 
 
 def test_takes_of_one_video_are_not_those_of_another_in_the_same_folder(tmp_path, clip):
