@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.gguf_files import TYPES, write_gguf
+from tools.gguf_files import TYPES, write_gguf
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 from tools.comfyui import find_pack, make_base, running_server
 

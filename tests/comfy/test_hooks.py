@@ -1,4 +1,4 @@
-"""Functions of other packs act on our network as on ComfyUI's own, hook by hook."""
+"""Functions of ComfyUI's nodes and of other packs act on our network as on ComfyUI's own, hook by hook."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,11 @@ def hooks(comfyui: Path) -> dict[str, Any]:
     return json.loads(run_script(comfyui, "run_hooks.py"))
 
 
-def test_every_hook_has_the_effect_that_it_has_on_the_native_network(hooks: dict[str, Any]) -> None:
+def test_every_hook_has_the_effect_that_it_has_on_the_native_network(hooks: dict[str, Any], comfyui: Path) -> None:
     measured = hooks["patterns"]
     assert len(measured) >= 13 - len(ONLY_NEWER)
+    if (comfyui / "comfy" / "ldm" / "wan" / "uni3c.py").exists():
+        assert measured.keys() >= {"Uni3C", "InfiniteTalk"}  # ComfyUI's own
     for name, result in measured.items():
         if name in ONLY_NEWER and not result["effect"]:
             continue

@@ -16,6 +16,7 @@ from torch import Tensor
 load_pack()
 import comfy.model_patcher  # noqa: E402
 import comfy.supported_models  # noqa: E402
+from core_patterns import PATTERNS as OF_CORE  # noqa: E402
 from hook_patterns import PATTERNS, REFUSED, Pattern  # noqa: E402
 
 adopt = importlib.import_module("pack.nodes.comfyui.network").adopt
@@ -39,20 +40,23 @@ def make_model(ours: bool) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
 
 
-def two_steps(model: comfy.model_patcher.ModelPatcher, pattern: Pattern | None = None) -> Tensor:
+def two_steps(model: comfy.model_patcher.ModelPatcher, pattern: Pattern | None = None, videos: int = 2) -> Tensor:
     """The velocities of two calls, as ComfyUI makes them: patched, with options of its own for each call, unpatched."""
     model = model.clone()
     model.model_options.setdefault("transformer_options", {})
     if pattern is not None:
         pattern(model)
     generator = torch.Generator().manual_seed(1)
-    x, context = torch.randn(2, 16, FRAMES, 6, 8, generator=generator), torch.randn(2, 7, 4096, generator=generator)
+    x, context = (
+        torch.randn(videos, 16, FRAMES, 6, 8, generator=generator),
+        torch.randn(videos, 7, 4096, generator=generator),
+    )
     network = model.model.diffusion_model
     model.patch_model()
     try:
         velocities = []
         for scale in (1000.0, 600.0):
-            timestep = torch.tensor([[0.0, 0.3, 1.0]]).expand(2, -1) * scale
+            timestep = torch.tensor([[0.0, 0.3, 1.0]]).expand(videos, -1) * scale
             options = dict(model.model_options["transformer_options"])
             velocities.append(network(x, timestep, context, transformer_options=options))
         return torch.cat(velocities)
@@ -62,15 +66,17 @@ def two_steps(model: comfy.model_patcher.ModelPatcher, pattern: Pattern | None =
 
 def main() -> None:
     native, ours = make_model(False), make_model(True)
-    plain, before = two_steps(native), two_steps(ours)
+    before = two_steps(ours)
     results: dict[str, Any] = {}
-    for name, pattern in PATTERNS.items():
-        try:
-            expected = two_steps(native, pattern)
-        except KeyError:  # a hook that older versions do not tell where it is
-            continue
-        effect, difference = expected - plain, two_steps(ours, pattern) - expected
-        results[name] = {"effect": effect.abs().max().item(), "difference": difference.abs().max().item()}
+    for patterns, videos in ((PATTERNS, 2), (OF_CORE, 1)):  # InfiniteTalk takes one video
+        plain = two_steps(native, videos=videos)
+        for name, pattern in patterns.items():
+            try:
+                expected = two_steps(native, pattern, videos)
+            except KeyError:  # a hook that older versions do not tell where it is
+                continue
+            effect, difference = expected - plain, two_steps(ours, pattern, videos) - expected
+            results[name] = {"effect": effect.abs().max().item(), "difference": difference.abs().max().item()}
     again = torch.equal(two_steps(ours), before)
     try:
         two_steps(ours, REFUSED)
