@@ -27,8 +27,8 @@ from tools.composes_cases import CASES, FOR_OTHERS, GGUF, OTHER_PACKS, Case, inp
 log = logging.getLogger(__name__)
 
 PAGE = PACK / "docs" / "composes.md"
-BOUND = 1e-4  # greatest difference; latents have a standard deviation of about 1
-VISIBLE = 0.1  # an effect below this proves nothing about a node
+BOUND = 1e-4  # greatest difference, in standard deviations of the video
+VISIBLE = 0.1  # an effect below this, in the same unit, proves nothing about a node
 
 Nodes = dict[str, dict[str, Any]]
 """Of ComfyUI's ``/object_info``, by name."""
@@ -82,14 +82,18 @@ def first_line(text: str) -> str:
     return re.sub(r"\s+", " ", line)[:200].replace("|", "/")
 
 
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
 class Comparison:
     """Runs nodes on both MODELs and compares the videos."""
 
     def __init__(self, client: ComfyClient) -> None:
         self.client = client
         self.plain: dict[tuple[float, str], Tensor] = {}
-        ours = client.latent(video_graph(True, Case()), "video")
-        self.baseline = (ours - self.without_node(Case())).abs().max().item()
+        ours, native = client.latent(video_graph(True, Case()), "video"), self.without_node(Case())
+        self.baseline = distance(ours, native) / native.std().item()
 
     def without_node(self, case: Case) -> Tensor:
         """The video of the native MODEL in the settings of ``case``."""
@@ -114,8 +118,9 @@ class Comparison:
                 return Row(name, pack, error=ours)
             which = "Pusa Load" if isinstance(ours, str) else "the native network"
             return Row(name, pack, failure=f"only on {which}: {ours if isinstance(ours, str) else native}")
-        effect = (native - self.without_node(case)).abs().max().item()
-        return Row(name, pack, effect, (ours - native).abs().max().item(), no_effect=case.no_effect).judged()
+        plain = self.without_node(case)
+        effect, difference = (distance(native, other) / plain.std().item() for other in (plain, ours))
+        return Row(name, pack, effect, difference, no_effect=case.no_effect).judged()
 
 
 def pack_of(info: dict[str, Any]) -> str:
@@ -134,11 +139,12 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], version: str, bas
         "# What composes with Pusa Load",
         "",
         "Every node that takes a MODEL and gives one, run on the MODEL of Pusa Load and on that of ComfyUI's own",
-        "loader: the demo model, Pusa Sampler, 9 latent frames of which the first is given, 4 steps, cfg 3 (1 for NAG;",
-        "KSampler for nodes that set a shift). *Effect*: how far the node moves the latents of the native network at",
-        "most. *Difference*: how far Pusa Load's MODEL is then from the native one at most; without any node it is",
-        f"{baseline:.1e}. The command fails for a difference of {BOUND:g} or more, for an effect below {VISIBLE:g}",
-        "where the row does not say why there is none, and where only one of the two MODELs refuses.",
+        "loader: the demo model, Pusa Sampler, 9 latent frames of which the first is given, 4 steps, cfg 3 (1 for",
+        "KJNodes' NAG; KSampler for nodes that set a shift). *Effect*: how far the node moves a latent of the native",
+        "network at most, in standard deviations of the video without it. *Difference*: how far Pusa Load's MODEL is",
+        f"then from the native one at most; without any node it is {baseline:.1e}. The command fails for a difference",
+        f"of {BOUND:g} or more, for an effect below {VISIBLE:g} where the row does not say why there is none, and if",
+        "only one of the two MODELs refuses.",
         "",
         f"Written by `python -m tools.composes` with ComfyUI {version} on {platform.machine()}, CPU.",
     ]
