@@ -158,19 +158,20 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], version: str, bas
 
 def make_rows(comparison: Comparison, nodes: Nodes, compiled: bool, keep: Path | None) -> tuple[list[Row], Any]:
     """The rows of ``nodes``, and the names of those that are not run, by what they need."""
-    known = [Row(**entry) for entry in json.loads(keep.read_text())] if keep and keep.exists() else []
-    rows = [row for row in known if row.name in nodes]
-    done = {row.name for row in rows}
+    known = {row["name"]: Row(**row) for row in json.loads(keep.read_text())} if keep and keep.exists() else {}
+    rows: list[Row] = []
     skipped: dict[str, list[str]] = {}
     for name, info in nodes.items():
         inputs = why_not(name, compiled) or inputs_of(name, info)
         if isinstance(inputs, str):
             skipped.setdefault(inputs, []).append(name)
-        elif name not in done:
-            rows.append(comparison.row(name, pack_of(info), inputs, info["output"].index("MODEL")))
-            log.info("%s", rows[-1].cells())
+            continue
+        if name not in known:
+            known[name] = comparison.row(name, pack_of(info), inputs, info["output"].index("MODEL"))
+            log.info("%s", known[name].cells())
             if keep:
-                keep.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+                keep.write_text(json.dumps([asdict(row) for row in known.values()], indent=1) + "\n")
+        rows.append(known[name])
     return rows, skipped
 
 

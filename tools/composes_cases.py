@@ -98,7 +98,7 @@ CASES: dict[str, Case] = {
 """How a node is seen to act on a short video of four steps; nodes that are not here run with their defaults."""
 
 FOR_OTHERS = re.compile(
-    r"SD1|SD2|SDXL|SD3|SD35|Flux|Mochi|LTX|Cosmos|Qwen|Krea|H[un]+yuan|MiniMax|Chroma|Ideogram|HiDream|TripoSplat|"
+    r"SD1|SD2|SDXL|SD3|SD35|Flux|Mochi|LTX|Cosmos|Qwen|Krea|H[un]+y|MiniMax|Chroma|Ideogram|HiDream|TripoSplat|"
     r"Animate2|ZImage|Anima|SUPIR|USO|PiDColor|Auraflow|ARVideo"
 )
 """Names of nodes for networks that are not Wan's; only those in :data:`CASES` are run."""

@@ -33,6 +33,10 @@ def test_a_network_is_back_at_its_bits_without_its_patches(hooks: dict[str, Any]
     assert hooks["again"]
 
 
+def test_all_that_the_native_network_has_is_found_on_ours(hooks: dict[str, Any]) -> None:
+    assert hooks["missing"] == []
+
+
 def test_a_pass_with_one_timestep_is_refused_by_name(hooks: dict[str, Any]) -> None:
     message = hooks["refused"]
     assert "step_cache" in message
@@ -55,7 +59,12 @@ def test_a_layers_own_attention_is_honoured_and_saved(newer: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("new_layer", "fps_embedding"), ("new_class", "WanGatedAttention"), ("new_network", "it is a WanNetwork")],
+    [
+        ("new_layer", "fps_embedding"),
+        ("new_class", "WanGatedAttention"),
+        ("new_feed_forward", "WanGatedFeedForward"),
+        ("new_network", "it is a WanNetwork"),
+    ],
 )
 def test_an_unknown_network_is_kept_and_said(newer: dict[str, Any], change: str, named: str) -> None:
     assert named in newer["kept"][change]

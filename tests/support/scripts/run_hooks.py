@@ -2,7 +2,8 @@
 
 Prints one JSON object. ``patterns``: by name, the native network's effect and the greatest difference of ours from it,
 over two steps with a timestep per frame. ``again``: whether ours is back at its bits after all of them. ``refused``:
-the message about a ``forward_orig`` that takes one timestep.
+the message about a ``forward_orig`` that takes one timestep. ``missing``: what other nodes find on the native network
+and its layers, but not on ours.
 """
 
 import importlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 from in_comfyui import load_pack
-from torch import Tensor
+from torch import Tensor, nn
 
 load_pack()
 import comfy.model_patcher  # noqa: E402
@@ -64,6 +65,23 @@ def two_steps(model: comfy.model_patcher.ModelPatcher, pattern: Pattern | None =
         model.unpatch_model()
 
 
+def missing(native: nn.Module, ours: nn.Module) -> list[str]:
+    """Layers, their classes, attributes, methods and children of ``native`` that ``ours`` lacks or has otherwise."""
+    layers = dict(ours.named_modules())
+    found = []
+    for name, layer in native.named_modules():
+        if name not in layers or not isinstance(layers[name], type(layer)):
+            found.append(f"{name or 'network'}: {type(layer).__name__}")
+            continue
+        own = {key: value for key, value in vars(layer).items() if isinstance(value, bool | int | float | str | tuple)}
+        lacking = [key for key in (*dir(layer), *vars(layer)) if not hasattr(layers[name], key)]
+        other = [key for key, value in own.items() if getattr(layers[name], key, None) != value]
+        found += [f"{name or 'network'}.{key}" for key in {*lacking, *other} - {"training"}]
+    if type(ours).__name__ != type(native).__name__:
+        found.append(f"network: the name {type(native).__name__}")
+    return found
+
+
 def main() -> None:
     native, ours = make_model(False), make_model(True)
     before = two_steps(ours)
@@ -83,7 +101,8 @@ def main() -> None:
         refused = ""
     except ValueError as error:
         refused = str(error)
-    print(json.dumps({"patterns": results, "again": again, "refused": refused}))
+    lacks = missing(native.model.diffusion_model, ours.model.diffusion_model)
+    print(json.dumps({"patterns": results, "again": again, "refused": refused, "missing": lacks}))
 
 
 if __name__ == "__main__":
