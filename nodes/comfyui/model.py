@@ -153,7 +153,21 @@ def check_model(model: ModelPatcher, name: str) -> None:
     check_text_to_video(dict(network.diffusion_model.named_parameters()), name)
     if type(network) is not comfy.model_base.WAN21:
         raise ValueError(f"{name} is {kind}, a Wan model of another kind; {fix}")
-    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+    check_flow(model, name, (comfy.model_sampling.CONST,))
+
+
+def is_text_to_video(model: ModelPatcher) -> bool:
+    """Whether a Wan MODEL has the layers of text to video, and no others."""
+    try:
+        check_text_to_video(dict(model.model.diffusion_model.named_parameters()), "")
+    except ValueError:
+        return False
+    return True
+
+
+def check_flow(model: ModelPatcher, name: str, kinds: tuple[type, ...]) -> None:
+    """Raise ``ValueError`` unless the MODEL input ``name`` has a model sampling of one of these ``kinds``."""
+    if not isinstance(model.get_model_object("model_sampling"), kinds):
         raise ValueError(
             f"{name} has a model sampling that is not a rectified flow; remove the node that set it (ModelSamplingSD3 "
             f"is fine)"
