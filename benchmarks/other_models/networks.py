@@ -37,7 +37,14 @@ COSMOS = {
     "concat_padding_mask": True,
     "rope_enable_fps_modulation": False,
 }
-LTX = {"in_channels": 128, "num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "caption_channels": 32}
+LTX = {
+    "in_channels": 128,
+    "num_layers": 2,
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "caption_channels": 32,
+    "cross_attention_dim": 64,
+}
 LTXAV = {
     **LTX,
     "audio_num_attention_heads": 2,

@@ -38,8 +38,8 @@ class Oracle:
                 times[index] = times[index] * (1.0 if mask is None else mask)
             return [self.velocity(each, times[index], index) for index, each in enumerate(x)]
         if isinstance(x, list):
-            times = (timestep, kwargs["a_timestep"])
-            return [self.velocity(each, self.ltx_times(times[i], each, i), i) for i, each in enumerate(x)]
+            both = (timestep, kwargs["a_timestep"])
+            return [self.velocity(each, self.ltx_times(both[i], each, i), i) for i, each in enumerate(x)]
         if self.kind.config == "LTXV":
             return self.velocity(x, self.ltx_times(timestep, x, 0), 0)
         return self.velocity(x, timestep.view(len(x), 1, -1, 1, 1), 0)  # Cosmos

@@ -26,6 +26,9 @@ from .network import adopt
 FILES = "pusa_files"
 """Attachment of a MODEL: the names of the files that it was loaded from, for messages."""
 
+FAMILY = "pusa_family"
+"""Attachment of a MODEL: the :class:`MadeForLevels` it is one of, if any."""
+
 CHECKED_ELEMENTS = 1 << 20
 """Tensors up to this size are checked for NaN; ComfyUI may never have larger ones fully in memory."""
 
@@ -44,6 +47,7 @@ def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = F
     model.model.diffusion_model = adopt(model.model.diffusion_model)
     model.model.diffusion_model.report = checkpoint.describe()
     model.set_attachments(FILES, (checkpoint.name,))
+    model.set_attachments(FAMILY, checkpoint.family)
     model.cached_patcher_init = (load_wan, (path, model_options))  # ComfyUI calls it to make a second copy of a MODEL
     return model
 

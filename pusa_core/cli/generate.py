@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = commands.add_parser("generate", help="make a video", formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
     add_output_flags(parser)
-    add("--fps", type=int, default=FPS, help="frames per second of the file (default %(default)s)")
+    add("--fps", type=int, help=f"frames per second of the file (default: the model's, {FPS} for Wan)")
     add_video_flags(parser)
     add_sampling_flags(parser)
     add(
@@ -106,12 +106,12 @@ def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOpti
     if video.task and levels is None and video.task[0] in TASKS:
         levels = TASKS[video.task[0]].noise_levels
     parse_noise_levels(levels or "", latent_length(sampling.frames))
-    settings = sampling.settings(size)
+    files = [read_model_files(*expert) for expert in model.experts]
+    settings = sampling.settings(size, files[0].checkpoint.family)
     inset = None
     if video.part == "margin" and video.paths:
         inset = Inset.parse(video.inset or "{}x{}".format(*frame_size(video.paths[0])), size)
     keyframes = read_keyframes(video, settings, inset)
-    files = [read_model_files(*expert) for expert in model.experts]
     return Inputs(keyframes, settings, levels or "", files, read_levels(video, settings, inset))
 
 
@@ -188,7 +188,9 @@ def progress_bar(steps: int) -> Iterator[StepCallback]:
 def generate(options: GenerateOptions) -> None:
     """Make the video and its contact sheet."""
     inputs = read_inputs(options.video, options.sampling, options.model)
-    check_encoding(inputs.settings.width, inputs.settings.height, options.output.fps)
+    family = inputs.files[0].checkpoint.family
+    output = replace(options.output, fps=options.output.fps or (FPS if family is None else family.fps))
+    check_encoding(inputs.settings.width, inputs.settings.height, output.fps or FPS)
     with process_group(options.model.device) as device, claimed(options):
         encoded = encode_inputs(inputs, options.video, options.model, device)
         model, low = build_models(inputs.files, options.model, device)
@@ -204,7 +206,7 @@ def generate(options: GenerateOptions) -> None:
                 device=device,
             )
         if encoded.vae is not None:
-            options.output.write(latents, encoded.vae, options.about(inputs.settings))
+            output.write(latents, encoded.vae, options.about(inputs.settings))
 
 
 def claimed(options: GenerateOptions) -> AbstractContextManager:
