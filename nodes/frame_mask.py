@@ -9,6 +9,7 @@ from ..pusa_core.sampling.keyframes import pixel_length
 from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries
 from .comfyui.images import as_image
 from .comfyui.latents import (
+    VAES,
     Latent,
     check_samples,
     frames_without_picture,
@@ -70,7 +71,7 @@ class PusaFrameMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent: Latent, noise_levels: str) -> io.NodeOutput:
-        samples = check_samples(latent, "latent")
+        samples = check_samples(latent, "latent", *VAES)
         levels = levels_to_change(latent)
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level

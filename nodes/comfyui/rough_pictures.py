@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 
 import torch
-from comfy.latent_formats import Wan21
+from comfy.latent_formats import Wan21, Wan22
 from PIL import Image
 from torch import Tensor
 
 
 def rough_pictures(samples: Tensor, frames: Iterable[int]) -> dict[int, Image.Image]:
-    """The ``frames`` of raw VAE latents ``samples [B, 16, F, h, w]`` as pictures of ``w x h``, by frame."""
-    latent_format = Wan21()
+    """The ``frames`` of raw VAE latents ``samples [B, C, F, h, w]`` of Wan as pictures of ``w x h``, by frame."""
+    latent_format = next(each for each in (Wan21(), Wan22()) if each.latent_channels == samples.shape[1])
     factors = torch.tensor(latent_format.latent_rgb_factors)
     bias = torch.tensor(latent_format.latent_rgb_factors_bias)
     pictures = {}
