@@ -53,6 +53,7 @@ class Base:
     ``reads``: entries of a conditioning that its network reads besides the text.
     ``extra_tokens``: how many tokens its network has before and behind those of the video, for a call's arguments.
     ``history_mask``: its network is told by channels of its own which frames are given.
+    ``whole_frames``: its network takes no times of tokens.
     ``own_mask``: ComfyUI's mask gives its network the times; its text encoder and its latents are not Wan's.
     """
 
@@ -60,6 +61,7 @@ class Base:
     reads: frozenset[str] = frozenset()
     extra_tokens: Callable[[Any, Arguments], tuple[int, int]] = no_tokens
     history_mask: bool = False
+    whole_frames: bool = False
     own_mask: bool = False
 
 
@@ -77,7 +79,8 @@ BASES = {
     "WAN21_SCAIL2": Base("SCAIL-2", SCAIL2, references_and_poses, history_mask=True),
     "WAN22_Animate": Base("Wan2.2 Animate", PICTURES | {"face_video_pixels", "pose_video_latent"}),
     "WAN21_HuMo": Base("HuMo", SOUND, references_behind),
-    "WAN22_S2V": Base("Wan2.2 S2V", SOUND | {"reference_motion", "control_video"}),  # counts its own further tokens
+    # its network counts its further tokens itself, in frames
+    "WAN22_S2V": Base("Wan2.2 S2V", SOUND | {"reference_motion", "control_video"}, whole_frames=True),
     "LTXV": Base("LTX-Video", own_mask=True),
     "LTXAV": Base("LTX-2", own_mask=True),
     "CosmosPredict2": Base("Cosmos Predict2", own_mask=True),
@@ -110,6 +113,15 @@ def check_base(model: ModelPatcher, name: str) -> Base:
         return TEXT_TO_VIDEO
     check_flow(model, name, (comfy.model_sampling.CONST, comfy.model_sampling.COSMOS_RFLOW))
     return base
+
+
+def check_areas(base: Base, levels: Tensor) -> None:
+    """Raise ``ValueError`` for ``levels [F, h, w]`` of tokens that the network cannot take."""
+    if levels.ndim > 1 and base.whole_frames:
+        raise ValueError(
+            f"latent_image has noise levels that vary within a frame, but {base.label} takes one time per frame; leave "
+            f"out the mask of Frame Conditioning Mask"
+        )
 
 
 def token_times(times: Tensor, own: Tensor, tokens: int, before: int, behind: int) -> Tensor:

@@ -7,7 +7,8 @@ it is.
 ComfyUI's samplers keep one sigma per step. With the velocity of frame ``f`` multiplied by its noise level ``m_f``,
 ``x - sigma m_f v = x - sigma_f v`` is the denoised estimate of that frame, and ``(x - estimate) / sigma = m_f v`` is
 its derivative along its own noise levels. A sampler whose step depends only on ratios of sigmas therefore treats every
-frame as if it were sampled alone; those are the samplers in :data:`EXACT`.
+frame as if it were sampled alone; those are the samplers in :data:`EXACT`. The same holds for every token where levels
+vary within a frame.
 """
 
 from typing import Any
@@ -19,9 +20,10 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...pusa_core.model.modulation import limit_levels
 from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
-from .bases import TEXT_TO_VIDEO, Base, base_of, check_base
+from .bases import TEXT_TO_VIDEO, Base, base_of, check_areas, check_base
 from .conditioning import check_conditionings
 from .exact_samplers import check_sampler
 from .latents import NoiseMask, check_given, check_samples, ignored_pictures, noise_levels_of
@@ -47,7 +49,7 @@ PURE_NOISE = 0.999  # sigma above which nothing of a picture is left
 
 
 class GuiderAtLevels:
-    """ComfyUI's guider, asked for the denoised estimate of every frame at ``levels [F]`` times the sigma of a call."""
+    """ComfyUI's guider, asked for the denoised estimate at ``levels [F]`` or ``[F, h, w]`` times a call's sigma."""
 
     def __init__(self, guider: Any, levels: Tensor, base: Base) -> None:
         self._guider = guider
@@ -75,7 +77,7 @@ class GuiderAtMasks(GuiderAtLevels):
 
 
 class AtNoiseLevels(PerFrameSampler):
-    """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]``.
+    """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]`` or ``[F, h, w]``.
 
     Replaces the sampler itself, so that given frames are mixed in after any node that modifies the noise (FreeNoise,
     for example).
@@ -231,18 +233,19 @@ def sampler_at_levels(
         some = any((stream < 1).any() for stream in streams)
         return AtOwnMask(sampler, streams, model, shapes) if some else None
     levels = levels_to_sample(latent_image, denoise_mask, model.latent_format.latent_channels)
+    check_areas(base, levels)
     return AtNoiseLevels(sampler, levels, base) if (levels < 1).any() else None
 
 
 def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor, channels: int) -> Tensor:
-    """The noise levels ``[F]`` of the latents that are sampled."""
+    """The noise levels ``[F]`` or ``[F, h, w]`` of the latents that are sampled."""
     check_samples({"samples": latent_image}, "latent_image", channels)
     if not isinstance(denoise_mask, NoiseMask):
         # newer versions have interpolated it to the size of the latents, which leaves rounding errors of 1e-7
         denoise_mask = (denoise_mask * 1e6).round() / 1e6
     levels = noise_levels_of({"samples": latent_image, "noise_mask": denoise_mask}, "latent_image")
     check_given(latent_image, levels, "latent_image")
-    return levels
+    return limit_levels(levels)
 
 
 def check_options(model_options: dict[str, Any]) -> None:

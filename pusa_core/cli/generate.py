@@ -38,10 +38,13 @@ from .output import FPS, VideoOutput, add_output_flags
 
 @dataclass(frozen=True)
 class GenerateOptions:
+    """``own_fps``: the frame rate is that of the checkpoint, where it has one of its own."""
+
     output: VideoOutput
     video: VideoOptions
     sampling: SamplingOptions
     model: ModelOptions
+    own_fps: bool = False
 
     def __post_init__(self) -> None:
         check_outputs(self.outputs, self.inputs, self.output.overwrite)
@@ -82,8 +85,9 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def generate_options(args: argparse.Namespace) -> GenerateOptions:
     video, sampling = options_from(VideoOptions, args), options_from(SamplingOptions, args)
-    output, model = options_from(VideoOutput, args), options_from(ModelOptions, args)
-    return GenerateOptions(output, video, sampling, model)
+    output = VideoOutput(args.out, args.overwrite, FPS if args.fps is None else args.fps)
+    model = options_from(ModelOptions, args)
+    return GenerateOptions(output, video, sampling, model, own_fps=args.fps is None)
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,10 @@ def generate(options: GenerateOptions) -> None:
     """Make the video and its contact sheet."""
     inputs = read_inputs(options.video, options.sampling, options.model)
     family = inputs.files[0].checkpoint.family
-    output = replace(options.output, fps=options.output.fps or (FPS if family is None else family.fps))
-    check_encoding(inputs.settings.width, inputs.settings.height, output.fps or FPS)
+    output = options.output
+    if options.own_fps and family is not None:
+        output = replace(output, fps=family.fps)
+    check_encoding(inputs.settings.width, inputs.settings.height, output.fps)
     with process_group(options.model.device) as device, claimed(options):
         encoded = encode_inputs(inputs, options.video, options.model, device)
         model, low = build_models(inputs.files, options.model, device)

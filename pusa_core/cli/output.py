@@ -28,19 +28,16 @@ _LATENTS, _ABOUT = "latents", "pusa"  # the tensor, and the metadata in JSON
 
 @dataclass(frozen=True)
 class VideoOutput:
-    """The MP4 ``out``, the contact sheet beside it, and the latents while, or because, there is no video of them.
-
-    ``fps``: None for the frame rate that the model was trained at.
-    """
+    """The MP4 ``out``, the contact sheet beside it, and the latents while, or because, there is no video of them."""
 
     out: Path
     overwrite: bool = False
-    fps: int | None = None
+    fps: int = FPS
 
     def __post_init__(self) -> None:
         if self.out.suffix != ".mp4":
             raise ValueError(f'--out is "{self.out}"; it must end in .mp4')
-        if self.fps is not None and not 1 <= self.fps <= MAX_FPS:
+        if not 1 <= self.fps <= MAX_FPS:
             raise ValueError(f"--fps is {self.fps}; use 1 to {MAX_FPS}, such as {FPS}")
 
     @property
@@ -60,14 +57,14 @@ class VideoOutput:
             self.write_frames(vae.decode(latents))
 
     def write_frames(self, frames: Tensor) -> None:
-        write_video(frames, self.out, self.fps or FPS, replace=self.overwrite)
+        write_video(frames, self.out, self.fps, replace=self.overwrite)
         write_whole(self.sheet, contact_sheet(frames).save, replace=self.overwrite)
         log.info("wrote %s and %s", self.out, self.sheet)
 
     @contextmanager
     def _kept(self, latents: Tensor, about: Mapping[str, Any]) -> Iterator[None]:
         """The latents are in a file meanwhile, which is deleted at the end unless there is an error."""
-        file = self._save(latents, {**about, "fps": self.fps or FPS})
+        file = self._save(latents, {**about, "fps": self.fps})
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:  # running out of memory is one of the likelier ends

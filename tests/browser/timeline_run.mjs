@@ -34,10 +34,7 @@ export const cases = {
   async 'while it runs each cell shows its present noise, afterwards the frame that was made'(t, report) {
     await t.drop(START_END_NOISE)
     report({ lines: (await watchedRun(t, 0.3, 0.7)).length })
-    await t.page.waitForFunction(async () => {
-      const { editors } = await import('/extensions/ComfyUI-Pusa/js/timeline.js')
-      return [...editors.values()].some((editor) => editor.made?.length === 21)
-    })
+    await t.until('editor.made?.length === 21')
     assert.equal(await t.inside((_mask, editor) => editor.view.live), null)
     await t.inside((mask) => window.app.canvas.centerOnNode?.(mask))
     await t.page.waitForTimeout(500)

@@ -73,8 +73,8 @@ def test_it_has_few_nodes_with_named_knobs(title):
     assert len(page["nodes"]) <= 10
     video = next(node for node in page["nodes"] if node.get("title") == "Pusa video")
     labels = [entry["label"] for entry in video["inputs"] if "widget" in entry]
-    assert labels[:2] == ["prompt", "negative prompt"] and "seed" in labels
-    assert any("steps" in label for label in labels) and any("cfg" in label for label in labels)
+    assert labels[:2] == ["Prompt", "Negative prompt"] and "Seed" in labels
+    assert any("teps" in label for label in labels) and any("CFG" in label for label in labels)
     for node in page["nodes"]:
         names = [entry["name"] for entry in node["inputs"]]
         assert len(set(names)) == len(names)

@@ -30,15 +30,20 @@ NAMES = {
         "sample_image": "sample_image",
     },
     "ImageFromBatch": {"batch_index": "clip_start"},
-    "ImageScale": {"width": "width", "height": "height"},
     "EmptyHunyuanLatentVideo": {"width": "width", "height": "height", "length": "length"},
-    "PusaFrameMask": {"noise_levels": "noise_levels"},
+    "ImageCrop": {name: f"crop_{name}" for name in ("width", "height", "x", "y")},
+    "SolidMask": {"width": "mask_width", "height": "mask_height"},
+    "MaskComposite": {"x": "mask_x", "y": "mask_y"},
+    "ImagePadForOutpaint": {name: name for name in ("left", "top", "right", "bottom", "feathering")},
+    "PusaFrameMask": {"noise_levels": "noise_levels", "mask_level": "mask_level"},
     "PusaSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg", "shift": "shift", "switch": "switch"},
     "KSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg"},
     "CreateVideo": {"fps": "fps"},
     "SaveVideo": {"filename_prefix": "filename_prefix"},
 }
 """The names of the inputs of a node type."""
+NEED = {"switch": "model_low", "mask_level": "mask"}
+"""Inputs that mean something only along with another one."""
 FILES = {"LoadImage": "image", "LoadVideo": "file"}
 LORA = {"lora_name": "lora", "strength_model": "lora_strength"}
 TURBO_LORA = {"lora_name": "turbo_lora", "strength_model": "turbo_strength"}
@@ -62,7 +67,7 @@ def parameters_file(graphs: dict[str, Graph]) -> str:
 
 
 def parameters_of(graph: Graph) -> dict[str, Place]:
-    """The places of a graph's values by name. Further places of the same name are numbered: ``width``, ``width_2``."""
+    """The places of a graph's values by name. Further places of the same name are numbered: ``clip_start_2``."""
     places: dict[str, Place] = {}
     for name, place in _named(graph):
         if place in places.values():
@@ -82,8 +87,11 @@ def _named(graph: Graph) -> Iterator[tuple[str, Place]]:
             yield _picture(graph, number)
             if "latent" not in inputs:
                 yield "length", _source(graph, [number, "length"])
+        if kind == "PusaFrameMask" and "mask" in inputs:
+            source = graph[inputs["mask"][0]]["class_type"]
+            yield "mask", [inputs["mask"][0], "image"] if source == "LoadImage" else [number, "mask"]
         for key, name in _names(kind, inputs).items():
-            if key in inputs and (key != "switch" or "model_low" in inputs):
+            if key in inputs and NEED.get(key, key) in inputs:
                 yield name, _source(graph, [number, key])
 
 

@@ -1,6 +1,7 @@
 """Descriptions of the tasks, from which ``build.py`` generates the workflow files."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from demo.clips import EXAMPLE_SCENE
 from pusa_core import latent_length, pixel_frames_of
@@ -53,6 +54,15 @@ class KeyframeSource:
         return f"{start - frames}-{last - frames}" if self.position < 0 else f"{start}-{last}"
 
 
+class Area(NamedTuple):
+    """A part of the demo's frames, in pixels: what a mask makes anew, or what is given of a clip in a larger frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class Workflow:
     """A workflow: its given frames, their noise levels (0 by default), and the text of its note."""
@@ -65,6 +75,14 @@ class Workflow:
     knobs: tuple[str, ...] = ()
     seed: int = EXAMPLE_SCENE  # of the demo image or clip
     prompt: str = "a red fox walks through fresh snow, morning light, the camera follows slowly"
+    demo_prompt: str = ""  # by default that of the demo image or clip
+    mask_level: float = 1.0
+    demo_area: Area = Area(0, 0, 0, 0)
+
+    @property
+    def part(self) -> str:
+        """Which part of its frames is made anew, as in :class:`pusa_core.sampling.tasks.Task`."""
+        return PLACES[self.name].part if self.name in PLACES else ""
 
     @property
     def noise_levels(self) -> str:
@@ -86,7 +104,7 @@ TASKS = (
         "text_to_video",
         "Text to video",
         "Generates a video from a prompt.",
-        prompt="a large blue square moves quickly right",
+        demo_prompt="a large blue square moves quickly right",
         knobs=("The video is made of blocks of 4 frames, so its length snaps to 4 n + 1.",),
     ),
     Workflow(
@@ -154,6 +172,37 @@ TASKS = (
         knobs=(LEVELS + "**10:0.3** makes the passage through the middle smoother.",),
     ),
 )
+
+PARTS = (
+    Workflow(
+        "region",
+        "Change a part of a clip",
+        "An area of a clip is made anew, by the prompt; the rest keeps its latents to the bit.",
+        given=given_for("region", (0, "clip.mp4")),
+        levels="0--1:0",
+        mask_level=0.9,
+        demo_prompt="a large blue diamond moves quickly left",
+        demo_area=Area(0, 16, 64, 32),
+        knobs=(
+            "*The area*: open a frame of the clip in the mask editor (right click) and paint what is to change. Soft "
+            "edges are fine.",
+            LEVELS + "**mask level** 1 makes the area anew, 0.9 follows the motion in it, lower levels also its look.",
+        ),
+    ),
+    Workflow(
+        "outpaint",
+        "Outpaint a clip",
+        "A clip gets margins, which are made by the prompt; the clip itself keeps its latents to the bit.",
+        given=given_for("outpaint", (0, "clip.mp4")),
+        levels="0--1:0",
+        demo_area=Area(16, 0, 32, 64),
+        knobs=(
+            "The margins are in pixels of the clip: a clip of 480 x 480 with 176 left and right fills 832 x 480.",
+            "**Feathering** lets the edges of the clip change too, for a softer seam.",
+        ),
+    ),
+)
+"""Tasks in which levels vary within frames."""
 
 WAN22 = (
     Workflow(
