@@ -65,20 +65,24 @@ CASES: dict[str, Case] = {
     # ComfyUI-KJNodes
     "ApplyRifleXRoPE_WanVideo": Case({"k": 1}),
     "ContextWindowsVisualizerKJ": Case({"model": ["model", 0]}, no_effect="it draws windows"),
+    "DifferentialDiffusionAdvanced": Case(no_effect="the mask of the LATENT holds noise levels"),
     "DiTBlockLoraLoader": LORA_ALONE,
+    "LatentInpaintTTM": Case({"mask": ["area", 0], "steps": 2}),
     "ModelMemoryUsageFactorOverride": Case(no_effect=SPEED),
     "ModelMemoryUseReportPatch": Case(no_effect=SPEED),
     "ModelPassThrough": Case({"model": ["model", 0]}, no_effect="it passes the MODEL on"),
     "ModelPatchTorchSettings": Case(no_effect=SPEED),
     "ModelPreviewOverrideKJ": Case(no_effect="it changes previews"),
+    "NABLA_AttentionKJ": Case({"torch_compile": False}, no_effect="it leaves fewer than 3000 tokens alone"),
     "PatchModelPatcherOrder": Case(no_effect=SPEED),
-    "PathchSageAttentionKJ": Case(no_effect="disabled by default; its kernels need a GPU"),
+    "PathchSageAttentionKJ": Case({"sage_attention": "disabled"}, no_effect="disabled here: its kernels need a GPU"),
     "SkipLayerGuidanceWanVideo": Case({"blocks": "1", **ALWAYS}),
     "VRAM_Debug": Case({"model_pass": ["model", 0]}, no_effect="it passes the MODEL on"),
     "WanChunkFeedForward": Case({"dim_threshold": 1024}, no_effect=SPEED),
     "WanVideoEnhanceAVideoKJ": Case({"weight": 10.0}),
     # at cfg 3 both prompts are in one batch, of which it guides the half that is negative already
     "WanVideoNAG": Case({"nag_alpha": 1.0}, cfg=1.0),
+    "WanVideoTeaCacheKJ": Case(no_effect="its pack has withdrawn it: it passes the MODEL on"),
     # rgthree-comfy
     "Context (rgthree)": Case({"model": ["model", 0]}, no_effect="it passes the MODEL on"),
     "Lora Loader Stack (rgthree)": Case({"lora_01": LORA.name}),
@@ -89,6 +93,7 @@ CASES: dict[str, Case] = {
         {"opt_model": ["model", 0], "opt_clip": ["demo", 0], "prompt": f"a circle <lora:{LORA.stem}:1.0>"}
     ),
     # ComfyUI-Easy-Use
+    "dynamicThresholdingFull": Case({"mimic_scale": 1.0, "threshold_percentile": 0.9}),
     "easy loraPromptApply": Case({"positive": f"a circle <lora:{LORA.stem}:1.0>"}),
     "easy loraStackApply": Case({"lora_stack": ["loras", 0]}),
     # ComfyUI-GGUF
