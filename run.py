@@ -28,6 +28,8 @@ EXTRAS = {"demo": "standalone", "test": "standalone,training,test"}
 # playwright-core drives Chromium in the browser tests; biome lints web/js, tsc checks its types
 NODE_PACKAGES = {"playwright-core": "1.65.1", "@biomejs/biome": "2.6.8", "typescript": "7.0.2"}
 
+TIERS = ["tests/browser", "tests/comfy", "tests/core"]  # the longest files first, so that all processes end together
+
 
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
@@ -98,6 +100,19 @@ def install_node_packages() -> Path | None:
     return modules
 
 
+def side_by_side() -> list[str]:
+    """pytest's options for one process per core, each with its own ComfyUI; returns none on a single core.
+
+    The tests compute little and wait much (programs start, pages load), so that two processes of one thread are faster
+    than one of two.
+    """
+    processes = min(4, os.cpu_count() or 1)
+    if processes == 1:
+        return []
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    return ["--numprocesses", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
 def test(arguments: list[str]) -> int:
     modules = install_node_packages()
     steps: dict[str, list[str | Path]] = {
@@ -112,7 +127,7 @@ def test(arguments: list[str]) -> int:
         steps["lint and format of web/js"] = [modules / ".bin" / f"biome{suffix}", "check"]
         steps["types of web/js"] = [modules / ".bin" / f"tsc{suffix}", "--project", "jsconfig.json"]
         os.environ["NODE_PATH"] = str(modules)
-    steps["tests"] = [PYTHON, "-m", "pytest", "-q", "-rs", *arguments]
+    steps["tests"] = [PYTHON, "-m", "pytest", "-q", "-rs", *side_by_side(), *(arguments or TIERS)]
     failed = []
     for name, command in steps.items():
         say(f"== {name}")

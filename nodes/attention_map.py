@@ -8,7 +8,7 @@ from ..pusa_core import flow_sigmas
 from ..pusa_core.analysis import AttentionRecorder
 from ..pusa_core.analysis.attention_map import parse_numbers
 from ..pusa_core.analysis.pictures import draw_attention_maps
-from ..pusa_core.sampling.pipeline import EXPERT_BOUNDARY
+from ..pusa_core.sampling.denoise import EXPERT_BOUNDARY
 from .comfyui.attention_recorder import record_attention
 from .comfyui.images import as_image, free_stem
 from .comfyui.inputs import check_number

@@ -19,6 +19,7 @@ from .comfyui.schema import schema
 def scene_seed() -> io.Input:
     return io.Int.Input(
         "seed",
+        display_name="Scene",
         default=0,
         min=0,
         max=0xFFFFFFFF,

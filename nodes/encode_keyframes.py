@@ -11,6 +11,7 @@ from ..pusa_core.sampling.keyframes import STRIDE, clip_start, latent_position
 from .comfyui.inputs import check_number
 from .comfyui.latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
 from .comfyui.notices import warn
+from .comfyui.rough_pictures import with_format
 from .comfyui.schema import schema
 
 LONGEST = 4001  # pixel frames
@@ -162,4 +163,4 @@ class PusaEncodeKeyframes(io.ComfyNode):
         else:
             given = Given(latent["samples"].to(keyframe), noise_levels_of(latent, "latent"))
         given = given.place(keyframe, start, noise_level)
-        return io.NodeOutput(with_noise_levels(latent or {}, given.latents, given.noise_levels))
+        return io.NodeOutput(with_noise_levels(with_format(latent, vae), given.latents, given.noise_levels))

@@ -1,7 +1,8 @@
-"""Makes the README's pictures: ``python -m tools.readme_pictures [tasks] [graph]``; both by default.
+"""Makes the README's pictures: ``python -m tools.readme_pictures [tasks] [graph] [timeline]``; all by default.
 
 ``tasks``: one demo model doing six tasks, as an animated WebP. ``graph``: a screenshot of a workflow in ComfyUI, after
-it was run; needs ComfyUI, Node.js with playwright-core, and Chromium.
+it was run. ``timeline``: the timeline on Frame Conditioning Mask before, while and after a run, also for its help page.
+The last two need ComfyUI, Node.js with playwright-core, and Chromium.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,11 @@ from tools.comfyui import PACK, find_comfyui, temporary_server
 
 log = logging.getLogger(__name__)
 
+PICTURES = ("tasks", "graph", "timeline")
 MEDIA = PACK / "docs" / "media"
-GRAPH = PACK / "workflows" / "demo_start_end.json"
+GRAPH = PACK / "workflows" / "Pusa demo - Start and end frames.json"
+THREE_KEYFRAMES = PACK / "workflows" / "Pusa demo - Three keyframes.json"
+TIMELINE = PACK / "web" / "docs" / "timeline.webp"  # where the page looks for pictures of help pages
 
 SHOWN = {
     "text_to_video": ("Text to video", 776),
@@ -105,28 +110,64 @@ def tasks_picture(path: Path) -> None:
     log.info("%s: %.2f MB", path, path.stat().st_size / 1e6)
 
 
-def graph_picture(path: Path) -> None:
-    """A screenshot of :data:`GRAPH` in ComfyUI after a run."""
+def drive(script: str, *arguments: str | Path) -> None:
+    """Run ``script`` of this folder on the page of a new ComfyUI: ``node SCRIPT URL CHROMIUM ARGUMENT...``."""
     comfyui = find_comfyui()
     browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if comfyui is None or browser is None:
         raise SystemExit("needs ComfyUI (set COMFYUI_PATH) and Chromium (set CHROMIUM)")
-    script = Path(__file__).with_name("screenshot.mjs")
     with temporary_server(comfyui) as url:
-        subprocess.run(["node", str(script), url, browser, str(GRAPH), str(path)], check=True)
+        path = Path(__file__).with_name(script)
+        subprocess.run(["node", str(path), url, browser, *map(str, arguments)], check=True)
+
+
+def graph_picture(path: Path) -> None:
+    """A screenshot of :data:`GRAPH` in ComfyUI after a run."""
+    drive("screenshot.mjs", GRAPH, path)
     log.info("%s", path)
+
+
+STATES = {
+    "before": "Before a run: what you draw is written into the text, and what you type is drawn",
+    "while": "While it samples: the white line is the noise that each frame has now",
+    "after": "Afterwards: the frames that were made",
+}
+SCENE = 776
+
+
+def timeline_picture(path: Path, renderer: str) -> None:
+    """The timeline in its three states, one below the other; ``renderer``: classic or nodes2."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        given = [folder / f"{which}.png" for which in ("start", "middle", "end")]
+        for file, frame in zip(given, draw_scene(SCENE).render([0, 40, 80]), strict=True):
+            Image.fromarray((frame * 255).round().astype(np.uint8)).resize((256, 256)).save(file)
+        drive("timeline.mjs", renderer, THREE_KEYFRAMES, folder, *given)
+        shown = [(title, Image.open(folder / f"{state}.png").convert("RGB")) for state, title in STATES.items()]
+        width = max(picture.width for _, picture in shown)
+        sheet = Image.new("RGB", (width, sum(LABEL + picture.height for _, picture in shown)), PAPER)
+        top = 0
+        for title, picture in shown:
+            ImageDraw.Draw(sheet).text((GAP, top + 6), title, fill=INK, font=ImageFont.load_default(17))
+            sheet.paste(picture, (0, top + LABEL))
+            top += LABEL + picture.height
+    sheet.save(path, quality=88, method=6)
+    log.info("%s: %.0f kB", path, path.stat().st_size / 1e3)
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(prog="python -m tools.readme_pictures", description=__doc__)
-    parser.add_argument("which", nargs="*", choices=("tasks", "graph"), default=["tasks", "graph"])
-    which = parser.parse_args().which
+    parser.add_argument("which", nargs="*", choices=PICTURES, default=list(PICTURES))
+    parser.add_argument("--renderer", choices=("classic", "nodes2"), default="nodes2", help="of the timeline's page")
+    arguments = parser.parse_args()
     MEDIA.mkdir(parents=True, exist_ok=True)
-    if "tasks" in which:
+    if "tasks" in arguments.which:
         tasks_picture(MEDIA / "tasks.webp")
-    if "graph" in which:
+    if "graph" in arguments.which:
         graph_picture(MEDIA / "graph.png")
+    if "timeline" in arguments.which:
+        timeline_picture(TIMELINE, arguments.renderer)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Writes ``locales/``, the texts of the nodes in other languages, from one catalogue per language.
+"""Writes ``locales/`` and ``web/docs/*/``, the nodes' texts and help in other languages, from a catalogue per language.
 
 ``python -m tools.translate`` writes the files. ``--english`` first reads the English texts from the nodes themselves,
 in a ComfyUI; ``--missing`` lists what a catalogue lacks and what it no longer needs.
 
 A catalogue (``tools/translations/zh.json``) maps English texts to translations, so that one of an English text that has
-changed counts as missing and can never be shown.
+changed counts as missing and can never be shown. Of a help page, ``web/docs/PusaLoad.md``, every line is a text.
 """
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ Json = dict[str, Any]
 CATALOGUES = Path(__file__).with_name("translations")
 ENGLISH = CATALOGUES / "english.json"
 LOCALES = PACK / "locales"
+HELP = PACK / "web" / "docs"
 LANGUAGES = ("zh", "ja", "ko", "de", "fr", "es")
 
 
@@ -56,9 +58,20 @@ def strings(texts: Any) -> Iterator[str]:
             yield from strings(value)
 
 
+def help_lines() -> dict[str, list[str]]:
+    """The lines of every help page in English, by the node's id."""
+    return {page.stem: page.read_text(encoding="utf-8").splitlines() for page in sorted(HELP.glob("*.md"))}
+
+
+def is_text(line: str) -> bool:
+    """Whether there is something to translate in a line, which a table's rule and a picture have not."""
+    return any(character.isalpha() for character in re.sub(r"!\[\]\(\S+\)", "", line))
+
+
 def needed(english: Json) -> list[str]:
-    """The texts to translate, in order, each once: those of the nodes and the names of their categories."""
-    return list(dict.fromkeys([*strings(english), *CATEGORIES]))
+    """The texts to translate, in order, each once: of the nodes, their categories and their help pages."""
+    pages = [line for lines in help_lines().values() for line in lines if is_text(line)]
+    return list(dict.fromkeys([*strings(english), *CATEGORIES, *pages]))
 
 
 CATEGORIES = ("training", "analysis", "demo")
@@ -70,12 +83,16 @@ def read(path: Path) -> Json:
 
 
 def documents() -> dict[str, str]:
-    """The files in ``locales/`` by path. Raises ``KeyError`` for a text without translation."""
+    """The files in other languages by their paths in the pack. Raises ``KeyError`` for a text without translation."""
     english, files = read(ENGLISH), {}
     for language in LANGUAGES:
         catalogue = read(CATALOGUES / f"{language}.json")
-        files[f"{language}/nodeDefs.json"] = dump(translated(english, catalogue.__getitem__))
-        files[f"{language}/main.json"] = dump({"nodeCategories": {each: catalogue[each] for each in CATEGORIES}})
+        files[f"locales/{language}/nodeDefs.json"] = dump(translated(english, catalogue.__getitem__))
+        categories = {each: catalogue[each] for each in CATEGORIES}
+        files[f"locales/{language}/main.json"] = dump({"nodeCategories": categories})
+        for node, lines in help_lines().items():
+            page = "".join(f"{catalogue[line] if is_text(line) else line}\n" for line in lines)
+            files[f"web/docs/{node}/{language}.md"] = page
     return files
 
 
@@ -109,7 +126,7 @@ def main() -> None:
         sys.exit("\n".join(found))
     if not args.missing:
         for name, text in documents().items():
-            path = LOCALES / name
+            path = PACK / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
 

@@ -136,6 +136,10 @@ class WanModel(native.WanModel, dit.WanModel):
         options = {} if transformer_options is None else transformer_options
         if freqs is None:
             freqs = self.rope_encode(*x.shape[2:], device=x.device, dtype=x.dtype)
+        pt, ph, pw = self.config.patch_size
+        grid = (x.shape[2] // pt, x.shape[3] // ph, x.shape[4] // pw)
+        if t.ndim == 2 and t.shape[1] not in (1, grid[0]):  # one for each token, as the native network takes them
+            t = t.unflatten(1, grid)
         run = Pass(self, x, t, freqs, options)
         cache = kv_cache(self, options)
         if cache is None:

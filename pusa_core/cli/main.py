@@ -8,7 +8,9 @@ import sys
 from ..model.parallel import process_count
 from ..storage.atomic import SaveError
 from .analysis import add_attention_map, add_drift
+from .bridge import add_bridges
 from .decode import add_decode
+from .extend import add_extend
 from .generate import add_generate
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ MOVED = {"vbench": "vbench is a benchmark now: python -m benchmarks.vbench, from
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pusa_core", description="Pusa video generation without ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add_command in (add_generate, add_decode, add_attention_map, add_drift):
+    for add_command in (add_generate, add_extend, add_bridges, add_decode, add_attention_map, add_drift):
         add_command(commands)
     return parser
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 
 from ..model.device import DTYPES, best_device, check_device, default_dtype
-from ..sampling.pipeline import Settings, parse_keyframe
+from ..sampling.pipeline import parse_keyframe
+from ..sampling.settings import Settings
 from ..sampling.tasks import TASKS, usage
 from ..weights.demo_files import DEMO
 from ..weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH

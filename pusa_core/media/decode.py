@@ -98,15 +98,22 @@ def shown_rate(path: Path) -> float:
         return float(stream.average_rate or 0)
 
 
-@contextmanager
-def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
+def open_container(path: Path) -> "av.container.InputContainer":
+    """The container of a clip, by FFmpeg's demuxers for videos alone."""
     import av
 
     # a whole path, so that no name is taken for an address
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    return av.open(str(path.resolve()), options=options)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
+    import av
+
     try:
-        with av.open(str(path.resolve()), options=options) as container:
-            stream = _main_stream(container)
+        with open_container(path) as container:
+            stream = main_stream(container)
             stream.thread_type = "AUTO"
             check_pixels(stream.width, stream.height)
             yield container, stream
@@ -126,7 +133,7 @@ def _decode(path: Path) -> Iterator[Shown]:
             yield _shown(frame, aspect, orientation, to_rgb)
 
 
-def _main_stream(container: "av.container.InputContainer") -> "av.VideoStream":
+def main_stream(container: "av.container.InputContainer") -> "av.VideoStream":
     """The video, not a cover picture; of several, the default track."""
     streams = [stream for stream in container.streams.video if not stream.disposition.value & _ATTACHED_PICTURE]
     if not streams:

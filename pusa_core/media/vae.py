@@ -1,7 +1,7 @@
 """The Wan2.1 VAE without ComfyUI: diffusers' implementation, loaded from a file in the Wan2.1 layout."""
 
 from os import PathLike
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from einops import rearrange
@@ -88,8 +88,36 @@ class WanVae:
     @torch.no_grad()
     def decode_batch(self, latents: Tensor) -> Tensor:
         """Normalised latents ``[B, 16, F, h, w]`` -> ``[B, T, H, W, 3]`` in 0..1, fp32 on the CPU."""
-        raw = latents.to(self.mean) * self.std + self.mean
-        video = self.model.decode(raw.to(self.model.dtype)).sample
+        decode = self.decoder()
+        return torch.cat([decode(frame) for frame in latents.split(1, dim=2)], dim=1)
+
+    def decoder(self) -> "FrameDecoder":
+        """A decoder of one video, latent by latent."""
+        return FrameDecoder(self)
+
+
+class FrameDecoder:
+    """Latent frames of one video, in order -> their pixel frames: the first makes one, each later one four.
+
+    The network is causal in time, so what it keeps of earlier frames is a cache of fixed size, and a video of any
+    length is decoded as if at once.
+    """
+
+    def __init__(self, vae: WanVae) -> None:
+        self._vae = vae
+        convolutions = sum(isinstance(part, torch.nn.Conv3d) for part in vae.model.decoder.modules())
+        self._cache: list[Any] = [None] * convolutions
+        self._first = True
+
+    @torch.no_grad()
+    def __call__(self, latent: Tensor) -> Tensor:
+        """A normalised latent frame ``[B, 16, 1, h, w]`` -> ``[B, T, H, W, 3]`` in 0..1, fp32 on the CPU."""
+        vae = self._vae
+        raw = (latent.to(vae.mean) * vae.std + vae.mean).to(vae.model.dtype)
+        first, self._first = self._first, False
+        video = vae.model.decoder(
+            vae.model.post_quant_conv(raw), feat_cache=self._cache, feat_idx=[0], first_chunk=first
+        )
         return (rearrange(video.float(), "b c t h w -> b t h w c").cpu() / 2 + 0.5).clamp(0, 1)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from itertools import islice
 from os import PathLike
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..storage.atomic import write_whole
 from .colours import BT709, LIMITED, ToYuv
 from .decode import Shown, shown_frames, shown_size
+from .sound import sound_of
 
 MAX_FPS = 1000
 _ENCODER = "h264"
@@ -99,26 +101,53 @@ def write_video(frames: Tensor, path: str | PathLike, fps: int = 16, *, replace:
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise ValueError(f"frames have the shape {tuple(frames.shape)}; a video is made of [T, H, W, 3] with T > 0")
-    check_encoding(frames.shape[2], frames.shape[1], fps)
-    write_whole(path, lambda temporary: _encode(frames, temporary, fps), replace=replace)
+    height, width = frames.shape[1:3]
+    write_pictures(map(to_uint8, frames), (width, height), path, fps, replace=replace)
 
 
-def _encode(frames: Tensor, path: Path, fps: int) -> None:
+def write_pictures(
+    pictures: Iterable[np.ndarray],
+    size: tuple[int, int],
+    path: str | PathLike,
+    fps: int,
+    *,
+    sound: Path | None = None,
+    replace: bool = True,
+    temporary_in: Path | None = None,
+) -> None:
+    """:func:`write_video` of pictures ``[H, W, 3]`` uint8 of ``size`` (width, height), one by one as they are made.
+
+    ``sound``: a clip that the video begins with, whose sound it has. ``temporary_in`` as in
+    :func:`pusa_core.storage.atomic.write_whole`. Errors that the pictures raise pass through.
+    """
+    check_encoding(*size, fps)
+    write_whole(
+        path,
+        lambda temporary: _encode(pictures, size, temporary, fps, sound),
+        replace=replace,
+        temporary_in=temporary_in,
+    )
+
+
+def _encode(pictures: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int, sound: Path | None) -> None:
     import av
 
-    to_yuv = ToYuv(frames.shape[1])
+    width, height = size
+    to_yuv = ToYuv(height)
     try:
         with av.open(str(path), "w", format="mp4") as container:
             stream: Any = container.add_stream(_ENCODER, rate=fps)
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             stream.options = {"crf": "12"}
             context = stream.codec_context
             context.colorspace, context.color_range = to_yuv.matrix, LIMITED
             context.color_primaries = context.color_trc = BT709
-            for number, picture in enumerate(frames):
-                frame = to_yuv(to_uint8(picture))
-                frame.pts, frame.time_base = number, Fraction(1, fps)
-                container.mux(stream.encode(frame))
+            with sound_of(sound, container) as write_sound_until:
+                for number, picture in enumerate(pictures):
+                    frame = to_yuv(picture)
+                    frame.pts, frame.time_base = number, Fraction(1, fps)
+                    write_sound_until((number + 1) / fps)
+                    container.mux(stream.encode(frame))
             container.mux(stream.encode())
     except av.FFmpegError as error:
         raise OSError(f"{error.strerror or error}") from error
@@ -127,16 +156,25 @@ def _encode(frames: Tensor, path: Path, fps: int) -> None:
 def contact_sheet(frames: Tensor, count: int = 10, columns: int = 5, cell: int = 192) -> Image.Image:
     """A grid of evenly spaced frames of ``[T, H, W, 3]``, labelled with their numbers."""
     indices = [round(i * (len(frames) - 1) / max(count - 1, 1)) for i in range(min(count, len(frames)))]
-    scale = cell / max(frames.shape[1:3])
-    size = (max(1, round(frames.shape[2] * scale)), max(1, round(frames.shape[1] * scale)))
+    pictures = [Image.fromarray(to_uint8(frames[index])) for index in indices]
+    return picture_grid(pictures, [f"frame {index}" for index in indices], columns, cell)
+
+
+def picture_grid(
+    pictures: Sequence[Image.Image], labels: Sequence[str], columns: int = 5, cell: int = 192
+) -> Image.Image:
+    """Pictures of one size, each at most ``cell`` pixels wide and high, with their labels."""
+    width, height = pictures[0].size
+    scale = cell / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resample = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     label = 16
-    columns = min(columns, len(indices))
-    rows = math.ceil(len(indices) / columns)
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
     sheet = Image.new("RGB", (columns * (size[0] + 4) - 4, rows * (size[1] + label + 4) - 4), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, index in enumerate(indices):
+    for place, (picture, text) in enumerate(zip(pictures, labels, strict=True)):
         x, y = place % columns * (size[0] + 4), place // columns * (size[1] + label + 4)
-        sheet.paste(Image.fromarray(to_uint8(frames[index])).resize(size, resample), (x, y + label))
-        draw.text((x + 2, y + 2), f"frame {index}", fill="black")
+        sheet.paste(picture.resize(size, resample), (x, y + label))
+        draw.text((x + 2, y + 2), text, fill="black")
     return sheet

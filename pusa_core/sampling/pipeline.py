@@ -1,27 +1,23 @@
 """Keyframes and prompt embeddings -> latents of a video, without ComfyUI."""
 
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..media.vae import LATENT_CHANNELS, STRIDE, Vae
 from ..media.video import read_frames
-from ..model.kv_cache import FrozenFrames, KVCache, check_refresh
 from ..model.modulation import limit_levels
-from ..model.parallel import SequenceParallel
-from .keyframes import Given, check_level, check_size, clip_start, latent_length, lead_in
-from .sampler import NotFiniteError, StepCallback, VelocityFn, conditioned_velocity, euler_sample, guide, start_latents
-from .schedule import flow_sigmas, named_noise_levels, sigma_table, switch_step
+from .denoise import denoise
+from .keyframes import Given, check_level, clip_start, latent_length, lead_in
+from .sampler import StepCallback, start_latents
+from .schedule import flow_sigmas, named_noise_levels, sigma_table
+from .settings import Settings
 
-EXPERT_BOUNDARY = 0.875  # Wan2.2: the low-noise expert takes over below this sigma
 _KEYFRAME = re.compile(r"(?P<position>-?\d+)=(?P<file>.+?)(?::(?P<noise>\d*\.?\d+))?")
 
 
@@ -48,9 +44,7 @@ class Keyframe:
         check_level(self.noise_level, f"the keyframe at {self.position}")
 
     @classmethod
-    def read(
-        cls, path: str | PathLike, settings: "Settings", position: int = 0, noise_level: float = 0.0
-    ) -> "Keyframe":
+    def read(cls, path: str | PathLike, settings: Settings, position: int = 0, noise_level: float = 0.0) -> "Keyframe":
         """Read an image or video file, scaled to cover the video's size and centre-cropped.
 
         Raises ``FileNotFoundError``, or ``ValueError`` for a file that is neither.
@@ -67,36 +61,6 @@ def parse_keyframe(text: str) -> tuple[int, Path, float]:
     if noise > 1:
         raise ValueError(f'"{text}": noise {noise:g} is outside 0 (keep as given) to 1 (generate)')
     return int(match["position"]), Path(match["file"]), noise
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Size and sampling of a video. Raises ``ValueError`` for values that do not make one.
-
-    ``width``, ``height``: pixels, divisible by 16. ``frames``: pixel frames, ``4 n + 1``. ``steps``, ``shift``: of the
-    noise schedule (:func:`pusa_core.flow_sigmas`). ``cfg``: guidance scale; 1 turns guidance off. ``seed``: of the
-    noise. ``given_frames_refresh``: steps for which keys and values of frames at noise level 0 are reused
-    (:mod:`pusa_core.model.kv_cache`); 1: no reuse, 0: computed once.
-    """
-
-    width: int = 832
-    height: int = 480
-    frames: int = 81
-    steps: int = 10
-    cfg: float = 3.0
-    shift: float = 5.0
-    seed: int = 0
-    given_frames_refresh: int = 1
-
-    def __post_init__(self) -> None:
-        check_size(self.width, self.height)
-        latent_length(self.frames)
-        flow_sigmas(self.steps, self.shift)
-        if not math.isfinite(self.cfg):
-            raise ValueError(f"cfg is {self.cfg}; it must be a finite number (3.0 is the default)")
-        if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}")
-        check_refresh(self.given_frames_refresh)
 
 
 def encode_keyframes(vae: Vae, keyframes: Sequence[Keyframe], settings: Settings, noise_levels: str = "") -> Given:
@@ -170,56 +134,17 @@ def generate_latents(
     """
     if not given.latents.isfinite().all():
         raise ValueError("the latents of the given frames are NaN or infinite; look for what made them")
-    weight = next(model.parameters())
-    device = weight.device if device is None else device
     noise = torch.randn(given.latents.shape, generator=torch.Generator().manual_seed(settings.seed))
-    sigmas = flow_sigmas(settings.steps, settings.shift)
-    table = sigma_table(sigmas, limit_levels(given.noise_levels))
-    latents = start_latents(noise, given.latents, table[0]).to(device)
-    # moved once: a copy at every step would make the host wait for the GPU at every step
-    context = context.to(device, weight.dtype)
-    negative = None if negative is None else negative.to(device, weight.dtype)
-    low_from = settings.steps if low_noise_model is None else switch_step(sigmas, EXPERT_BOUNDARY)
-    for expert, first, last in ((model, 0, low_from), (low_noise_model, low_from, settings.steps)):
-        if expert is None or first == last:
-            continue
-        rows = table[first : last + 1]
-        sharded = isinstance(expert, SequenceParallel)
-        frozen = FrozenFrames.of_table(rows, settings.given_frames_refresh, whole_frames=sharded)
-        positive = _velocity(expert, context, frozen)
-        unconditional = None if negative is None else _velocity(expert, negative, frozen)
-        report = None if callback is None else _offset(callback, first)
-        with torch.no_grad():  # not inference_mode: what a model caches must still be usable in training
-            try:
-                latents = euler_sample(guide(positive, unconditional, settings.cfg), latents, rows, callback=report)
-            except NotFiniteError as error:
-                raise NotFiniteError(first + error.step, settings.steps, source_of(expert)) from None
-    return latents
-
-
-def source_of(model: nn.Module) -> str:
-    """The files that a model was loaded from, for a message."""
-    return getattr(model, "source", "") or "the model"
-
-
-def _velocity(model: nn.Module, context: Tensor, frozen: FrozenFrames | None) -> VelocityFn:
-    """The model at one prompt, with a KV cache of its own where frames are frozen."""
-    network = _in_dtype_of(model)
-    if frozen is not None:
-        blocks: Any = model.blocks  # a ModuleList, of which nn.Module does not know
-        network = partial(KVCache(frozen).velocity, network, blocks)
-    return conditioned_velocity(network, context)
-
-
-def _in_dtype_of(model: nn.Module) -> Callable[..., Tensor]:
-    """The model called with latents cast to its own dtype; the velocity comes back in fp32."""
-    dtype = next(model.parameters()).dtype
-
-    def call(latents: Tensor, timestep: Tensor, context: Tensor, **options: Any) -> Tensor:
-        return model(latents.to(dtype), timestep, context, **options).float()
-
-    return call
-
-
-def _offset(callback: StepCallback, first: int) -> StepCallback:
-    return lambda step, denoised, latents: callback(first + step, denoised, latents)
+    table = sigma_table(flow_sigmas(settings.steps, settings.shift), limit_levels(given.noise_levels))
+    latents = start_latents(noise, given.latents, table[0])
+    return denoise(
+        model,
+        latents,
+        table,
+        context,
+        negative,
+        settings,
+        low_noise_model=low_noise_model,
+        callback=callback,
+        device=device,
+    )

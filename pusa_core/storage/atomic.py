@@ -1,6 +1,7 @@
 """Atomic writes of files and folders: whole or not at all, whatever ends the process."""
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -58,6 +59,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def clear_partial(path: Path) -> None:
+    """Delete what killed writes of ``path`` have left beside it. The caller holds its lock."""
+    for folder in path.parent.glob(f".{glob.escape(path.name[:_SHOWN])}.*{SUFFIX}"):
+        remove(folder)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..sampling.pipeline import EXPERT_BOUNDARY
+from ..sampling.denoise import EXPERT_BOUNDARY
 from .adapters import LoraLinear
 from .config import Config
 from .launch import Launch, unwrapped

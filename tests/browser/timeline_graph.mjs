@@ -3,6 +3,13 @@ import assert from 'node:assert/strict'
 import { TimelinePage } from './timeline_page.mjs'
 
 const WHOLE = '0-20:0'
+const BLUEPRINT = new URL('../../subgraphs/Pusa - Video to video.json', import.meta.url)
+const workflow = (name) => new URL(`../../workflows/${name}.json`, import.meta.url)
+const DROPPED = [
+  ['Pusa demo - Start and end frames, loose', [0, 20]],
+  ['Pusa - Three keyframes', [0, 10, 20]],
+  ['Pusa - Fill between two clips', [0, 1, 2, 18, 19, 20]],
+]
 
 export const cases = {
   async 'is there before any run, with a cell for each latent frame'(t) {
@@ -23,6 +30,42 @@ export const cases = {
     )
     const widths = await t.inside((_mask, editor) => editor.view.layout)
     assert.ok(widths.cell >= 44)
+  },
+
+  async 'a given cell shows the picture of Load Image, a red one'(t) {
+    await t.page.evaluate(async () => {
+      const canvas = new OffscreenCanvas(64, 64)
+      const context = canvas.getContext('2d')
+      context.fillStyle = '#f00'
+      context.fillRect(0, 0, 64, 64)
+      const form = new FormData()
+      form.append('image', await canvas.convertToBlob(), 'timeline_red.png')
+      await window.app.api.fetchApi('/upload/image', { method: 'POST', body: form })
+    })
+    await t.build({ clip: false })
+    await t.page.evaluate(() => {
+      const { graph } = window.app
+      const source = window.LiteGraph.createNode('LoadImage')
+      graph.add(source)
+      source.widgets.find((each) => each.name === 'image').value = 'timeline_red.png'
+      const last = graph._nodes.filter((node) => node.type === 'PusaEncodeKeyframes').at(-1)
+      const slot = last.inputs.findIndex((input) => input.name === 'image')
+      source.connect(0, last, slot)
+    })
+    await t.until("editor.view.cells[20]?.image === 'timeline_red.png' && editor.view.picture(20)")
+    await t.settle()
+    const colour = await t.inside(async (_mask, { view }) => {
+      const { edges, yOf } = await import('/extensions/ComfyUI-Pusa/js/layout.js')
+      const scale = view.canvas.width / view.canvas.clientWidth
+      const at = [edges(view.layout, 20)[0] + 4, yOf(0.9)].map((place) => place * scale)
+      return [
+        ...view.canvas
+          .getContext('2d')
+          .getImageData(...at, 1, 1)
+          .data.slice(0, 3),
+      ]
+    })
+    assert.ok(colour[0] > 200 && colour[1] < 60 && colour[2] < 60, String(colour))
   },
 
   async 'follows length, position and links'(t) {
@@ -199,7 +242,58 @@ export const cases = {
     })
     await t.page.waitForTimeout(1200)
     assert.equal(await t.page.locator('.pusa-timeline canvas').count(), 1)
-    assert.match(await t.page.locator('.pusa-timeline-note').textContent(), /after the first run/)
+    assert.equal((await t.cells()).filter((cell) => cell.state === 'given').length, 21) // given outside
+    await t.drag([5, 0.1], [5, 0.5])
+    await t.near(5, 0.5)
+  },
+
+  async 'a text that is shown on its subgraph can be drawn inside'(t) {
+    if (!(await t.knows('ComfyMathExpression'))) return // as old as a page without blueprints
+    await t.drop(BLUEPRINT)
+    await t.page.evaluate(() => {
+      const outer = window.app.graph._nodes.find((node) => node.subgraph)
+      window.app.canvas.openSubgraph(outer.subgraph, outer)
+    })
+    await t.page.waitForTimeout(1200)
+    await t.inside((mask) => {
+      window.app.canvas.ds.scale = 1
+      window.app.canvas.ds.offset = [100 - mask.pos[0], 100 - mask.pos[1]]
+      mask.setSize([1000, 460])
+      window.app.canvas.setDirty(true, true)
+    })
+    await t.page.waitForTimeout(600)
+    await t.drag([20, 0.1], [20, 0.5])
+    const sent = await t.page.evaluate(async () => Object.values((await window.app.graphToPrompt()).output))
+    assert.equal(sent.find((node) => node.class_type === 'PusaFrameMask').inputs.noise_levels, '0:0.3, 1--2:1, -1:0.5')
+  },
+
+  async 'a workflow file shows its frames on drop, and follows the numbers on its subgraphs'(t) {
+    const given = async () => (await t.cells()).filter((cell) => cell.state === 'given').map((cell) => cell.frame)
+    const set = (name, value) =>
+      t.page.evaluate(
+        ([name, value]) => {
+          const shown = window.app.graph._nodes.flatMap((node) => (node.subgraph ? node.widgets : []))
+          const widget = shown.find((each) => each.name === name)
+          widget.value = value
+          widget.callback?.(value)
+        },
+        [name, value],
+      )
+    const newer = await t.knows('ComfyMathExpression')
+    for (const [file, frames] of DROPPED.filter(([file]) => newer || file.startsWith('Pusa demo'))) {
+      await t.drop(workflow(file))
+      await t.settle()
+      assert.equal((await t.cells()).length, 21, file)
+      assert.deepEqual(await given(), frames, file)
+    }
+    await set(...(newer ? ['seconds', 2.5] : ['frames', 41]))
+    await t.settle()
+    assert.equal((await t.cells()).length, 11)
+    assert.deepEqual(await given(), newer ? [0, 1, 2, 8, 9, 10] : [0, 10])
+    if (!newer) return
+    await set('start_frames', 5)
+    await t.settle()
+    assert.deepEqual(await given(), [0, 1, 8, 9, 10])
   },
 
   async 'without JavaScript the text box is there, and its text reaches the prompt'(t) {

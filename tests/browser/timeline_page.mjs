@@ -31,7 +31,7 @@ export class TimelinePage {
     const opened = new TimelinePage(page, url)
     opened.vue = vue
     opened.errors = []
-    page.on('pageerror', (error) => opened.errors.push(String(error)))
+    page.on('pageerror', (error) => opened.errors.push(String(error.stack)))
     await page.goto(url, { waitUntil: 'domcontentloaded' })
     await page.waitForFunction(
       () => window.LiteGraph?.registered_node_types?.PusaSampler && window.app?.graph?._nodes.length,
@@ -113,6 +113,11 @@ export class TimelinePage {
     await this.page.waitForTimeout(1000)
   }
 
+  /** Whether the page has nodes of a type. */
+  knows(type) {
+    return this.page.evaluate((type) => type in window.LiteGraph.registered_node_types, type)
+  }
+
   /** Queues the graph, and waits for its end. */
   run() {
     return this.page.evaluate(async () => {
@@ -135,11 +140,20 @@ export class TimelinePage {
     return this.page.evaluate(
       async ([body, modules, argument]) => {
         const { editors } = await import(`${modules}/timeline.js`)
-        const mask = window.app.graph._nodes.find((node) => node.type === 'PusaFrameMask')
+        const mask = window.app.canvas.graph.nodes.find((node) => node.type === 'PusaFrameMask')
         return new Function(`return (${body})(...arguments)`)(mask, editors.get(mask), argument)
       },
       [String(body), MODULES, argument],
     )
+  }
+
+  /** Waits until `test` holds of an editor of the page. */
+  async until(test) {
+    await this.page.evaluate(async (modules) => {
+      window.editors = (await import(`${modules}/timeline.js`)).editors // waitForFunction awaits no promise
+    }, MODULES)
+    const holds = (test) => [...window.editors.values()].some(new Function('editor', `return ${test}`))
+    await this.page.waitForFunction(holds, test)
   }
 
   text = () => this.inside((mask) => mask.widgets.find((widget) => widget.name === 'noise_levels').value)
@@ -164,7 +178,7 @@ export class TimelinePage {
       async ([modules, frame, level]) => {
         const { editors } = await import(`${modules}/timeline.js`)
         const { edges, yOf } = await import(`${modules}/layout.js`)
-        const mask = window.app.graph._nodes.find((node) => node.type === 'PusaFrameMask')
+        const mask = window.app.canvas.graph.nodes.find((node) => node.type === 'PusaFrameMask')
         const { view } = editors.get(mask)
         const box = view.canvas.getBoundingClientRect()
         const zoom = box.width / view.canvas.clientWidth

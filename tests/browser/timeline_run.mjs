@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 
 const START_END_NOISE = new URL('../../workflows/Pusa demo - Start and end frames, loose.json', import.meta.url)
-const KSAMPLER = new URL('../../workflows/Pusa demo - Image to video with KSampler.json', import.meta.url)
+const KSAMPLER = new URL('../../workflows/Pusa demo - First frame to video with KSampler.json', import.meta.url)
 
 /**
  * Runs the graph, and returns the levels that the strip showed meanwhile: those of the frames' own falling noise.
@@ -34,10 +34,7 @@ export const cases = {
   async 'while it runs each cell shows its present noise, afterwards the frame that was made'(t, report) {
     await t.drop(START_END_NOISE)
     report({ lines: (await watchedRun(t, 0.3, 0.7)).length })
-    await t.page.waitForFunction(async () => {
-      const { editors } = await import('/extensions/ComfyUI-Pusa/js/timeline.js')
-      return [...editors.values()].some((editor) => editor.made?.length === 21)
-    })
+    await t.until('editor.made?.length === 21')
     assert.equal(await t.inside((_mask, editor) => editor.view.live), null)
     await t.inside((mask) => window.app.canvas.centerOnNode?.(mask))
     await t.page.waitForTimeout(500)

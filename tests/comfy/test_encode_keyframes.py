@@ -1,9 +1,16 @@
 """VAE Encode Keyframes takes pictures of any size, and gives them a noise level."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
-from tools.comfy_client import ComfyClient, Graph, PromptRefused
+from demo.clips import draw_scene
+from pusa_core.analysis.timeline import CELL_HEIGHT, CELL_WIDTH, GAP, GUTTER, RULER
+from pusa_core.weights.demo_files import VAE
+from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
 from ..support.graphs import keyframe, node, parts, picture
 
@@ -44,3 +51,28 @@ def test_the_noise_level_is_that_of_the_placed_frames(comfy: ComfyClient, level:
 def test_a_level_beyond_one_is_refused(comfy: ComfyClient) -> None:
     with pytest.raises(PromptRefused, match="bigger than max of 1"):
         comfy.run(started("picture", noise_level=1.5))
+
+
+@pytest.mark.parametrize("loader", ["PusaDemoLoader", "VAELoader"])
+def test_the_timeline_shows_a_picture_in_its_own_colours(comfy: ComfyClient, loader: str) -> None:
+    scene, where = 776, (slice(0, CELL_HEIGHT // 3), slice(0, CELL_WIDTH))  # above the word in the middle
+    vae = node(loader, **({"vae_name": VAE.name} if loader == "VAELoader" else {}))
+    start = node(
+        "PusaEncodeKeyframes", vae=["vae", loader == "PusaDemoLoader"], image=["scene", 0], position=1, length=9
+    )
+    mask = node("PusaFrameMask", latent=["start", 0], noise_levels="1:0")
+    graph = {"vae": vae, "scene": node("PusaDemoImage", seed=scene), "start": start, "mask": mask}
+    try:
+        shown = comfy.run({**graph, "shown": node("PreviewImage", images=["mask", 1])})["shown"]["images"][0]
+    except RunFailed as error:
+        if "size mismatch" not in str(error):
+            raise
+        pytest.skip("this ComfyUI's Load VAE takes only VAEs of full width")
+    left = GUTTER + CELL_WIDTH // 4 + GAP
+    timeline = Image.open(io.BytesIO(comfy.file(shown))).convert("RGB")
+    cell = timeline.crop((left, RULER, left + CELL_WIDTH, RULER + CELL_HEIGHT))
+    frame = Image.fromarray((draw_scene(scene).render([0])[0] * 255).astype(np.uint8)).resize(
+        (8, 8), Image.Resampling.BOX
+    )
+    wanted = ImageOps.fit(frame, cell.size)
+    assert np.abs(np.asarray(cell, float) - np.asarray(wanted, float))[where].mean() < 20

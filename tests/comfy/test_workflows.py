@@ -3,10 +3,13 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import av
 import pytest
+from PIL import Image
 
+from pusa_core.weights.demo_files import DIT, LORA
 from tests.support.workflows import API_DEMO, API_REAL
 from tools.comfy_client import ComfyClient, Graph, PromptRefused
 from tools.comfyui import PACK
@@ -49,3 +52,29 @@ def test_api_workflow_for_other_models_lacks_only_files(comfy: ComfyClient, name
     for kind, key in (("CLIPLoader", "clip_name"), ("VAELoader", "vae_name")):
         file = next(node["inputs"][key] for node in graph.values() if node["class_type"] == kind)
         assert any(file in reason for reason in reasons)
+
+
+def with_demo_files(graph: Graph) -> Graph:
+    """A graph for other models, with the demo's in their place, and small."""
+    demo = {"class_type": "PusaDemoLoader", "inputs": {}}
+    outputs = {key: kind for key, node in graph.items() if (kind := node["class_type"]) in ("CLIPLoader", "VAELoader")}
+    names = {"model_name": DIT.name, "lora_name": LORA.name, "width": 64, "height": 64, "steps": 2}
+    for key, node in graph.items():
+        node["inputs"] |= {name: value for name, value in names.items() if name in node["inputs"]}
+        for name, value in node["inputs"].items():
+            if isinstance(value, list) and outputs.get(value[0]) == "VAELoader":
+                node["inputs"][name] = [value[0], 1]
+        if key in outputs:
+            graph[key] = demo
+    return graph
+
+
+def test_pictures_of_any_size_fit_the_video_of_a_workflow(comfy: ComfyClient, server_base: Path) -> None:
+    for name, size in (("start", (300, 90)), ("end", (70, 200))):
+        Image.new("RGB", size, (200, 60, 40)).save(server_base / "input" / f"{name}.png")
+    graph = with_demo_files(api_graph("start_end"))
+    save = next(key for key, node in graph.items() if node["class_type"] == "SaveVideo")
+    frames = decode(comfy.file(comfy.run(graph)[save]["images"][0]))
+    assert len(frames) == 81 and {frame.shape for frame in frames} == {(64, 64, 3)}
+    for frame in (frames[0], frames[-1]):  # cropped: no bars
+        assert abs(frame.astype(float).mean((0, 1)) - (200, 60, 40)).max() < 30

@@ -1,5 +1,6 @@
-"""What the tests of the training command share."""
+"""What the tests of the training command share, and those of the page's JavaScript."""
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,3 +29,11 @@ def demo_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = make_clips(folder / "clips")
     finish(command(clips, folder / "unused", "--cache-only"))
     return clips
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("no node found: install Node.js to test the page's JavaScript")
+    return path

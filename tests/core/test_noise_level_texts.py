@@ -1,25 +1,14 @@
 """The language of noise levels has one meaning in Python, which runs it, and in JavaScript, which draws it."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
-
-import pytest
 
 from tests.support.fuzz import SEED, TIMES
 from tests.support.noise_level_texts import STORED, draw, outcome
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 CASES = json.loads(STORED.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    path = shutil.which("node")
-    if path is None:
-        pytest.skip("no node found: install Node.js to test the page's JavaScript")
-    return path
 
 
 def plain(case: dict) -> dict:

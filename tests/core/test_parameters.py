@@ -51,10 +51,10 @@ def test_a_value_that_a_primitive_gives_is_set_there():
 
 def test_places_of_the_same_name_are_numbered_and_chained_keyframes_have_no_length():
     graph = {
-        "1": {"class_type": "ImageScale", "inputs": {"width": 64, "image": ["9", 0]}},
-        "2": {"class_type": "ImageScale", "inputs": {"width": 64, "image": ["9", 0]}},
-        "3": encoder(["1", 0], length=81),
-        "4": encoder(["2", 0], "Last frame", length=81, latent=["3", 0]),
+        "1": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 64}},
+        "2": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 64}},
+        "3": encoder(["9", 0], length=81),
+        "4": encoder(["9", 0], "Last frame", length=81, latent=["3", 0]),
         "9": {"class_type": "PusaDemoImage", "inputs": {"seed": 5}},
     }
     assert parameters_of(graph) == {

@@ -72,6 +72,12 @@ def test_the_moving_picture_moves_and_is_small():
     assert README.index("docs/media/tasks.webp") < README.index("## ")
 
 
+def test_the_picture_of_the_timeline_is_small_and_in_its_help():
+    assert (PACK / "web" / "docs" / "timeline.webp").stat().st_size < 300_000
+    assert "](web/docs/timeline.webp)" in README
+    assert "](timeline.webp)" in (PACK / "web" / "docs" / "PusaFrameMask.md").read_text(encoding="utf-8")
+
+
 def test_files_that_the_page_names_exist():
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     named = re.findall(r"`(workflows/[^`]+)`", README)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from tools import translate
-from tools.translate import CATALOGUES, LANGUAGES, LOCALES, documents, needed, problems, read, strings
+from tools.comfyui import PACK
+from tools.translate import CATALOGUES, HELP, LANGUAGES, LOCALES, documents, needed, problems, read, strings
 
 ENGLISH = read(translate.ENGLISH)
 VERBATIM = re.compile(
@@ -20,9 +21,8 @@ def test_nothing_is_missing_and_nothing_is_stale(language):
 
 
 def test_the_files_are_up_to_date():
-    stored = {
-        str(path.relative_to(LOCALES)): path.read_text(encoding="utf-8") for path in sorted(LOCALES.rglob("*.json"))
-    }
+    files = [*LOCALES.rglob("*.json"), *HELP.glob("*/*.md")]
+    stored = {path.relative_to(PACK).as_posix(): path.read_text(encoding="utf-8") for path in files}
     assert stored == documents(), "run python -m tools.translate"
 
 

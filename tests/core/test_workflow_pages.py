@@ -73,8 +73,8 @@ def test_it_has_few_nodes_with_named_knobs(title):
     assert len(page["nodes"]) <= 10
     video = next(node for node in page["nodes"] if node.get("title") == "Pusa video")
     labels = [entry["label"] for entry in video["inputs"] if "widget" in entry]
-    assert labels[:2] == ["prompt", "negative prompt"] and "seed" in labels
-    assert any("steps" in label for label in labels) and any("cfg" in label for label in labels)
+    assert labels[:2] == ["Prompt", "Negative prompt"] and "Seed" in labels
+    assert any("teps" in label for label in labels) and any("CFG" in label for label in labels)
     for node in page["nodes"]:
         names = [entry["name"] for entry in node["inputs"]]
         assert len(set(names)) == len(names)
@@ -100,6 +100,7 @@ def test_the_app_shows_every_picture_and_knob_and_the_results(title):
     assert [nodes[number]["type"] in ONLY_SAVE for number in app["outputs"]] == [True] * len(app["outputs"])
     shown = {nodes[number].get("title") for number, _ in app["inputs"]}
     assert "Pusa video" in shown and app["outputs"]
+    assert ("mask_level" in [name for _, name in app["inputs"]]) == ("part of" in title or "Outpaint" in title)
 
 
 @pytest.mark.parametrize("title", [title for title in TITLES if title.startswith("Pusa demo")])

@@ -1,20 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { isLinked, RunGraph } from '../../web/js/graph.js'
 import { videoFile } from '../../web/js/made_frames.js'
-import { framesPerSecond, isUpstream, videoFrom } from '../../web/js/video.js'
-
-/** A node of a graph, with the nodes that its inputs are linked to. */
-function node(type, values = {}, links = {}, more = {}) {
-  const inputs = Object.keys(links).map((name) => ({ name, type: name === 'image' ? 'IMAGE' : 'LATENT' }))
-  return {
-    comfyClass: type,
-    inputs,
-    widgets: Object.entries(values).map(([name, value]) => ({ name, value })),
-    isInputConnected: (slot) => links[inputs[slot].name] != null,
-    getInputNode: (slot) => links[inputs[slot].name],
-    ...more,
-  }
-}
+import { framesPerSecond, maskInputs } from '../../web/js/video.js'
+import { graphWith, node } from './graphs.mjs'
 
 const keyframe = (image, values, latent) =>
   node(
@@ -24,6 +13,12 @@ const keyframe = (image, values, latent) =>
   )
 const picture = node('LoadImage', { image: 'a/start.png' })
 const places = ({ given }) => given?.map(({ first, last }) => [first, last]) ?? null
+
+/** What a mask behind a node is said of its video. */
+function videoFrom(latent) {
+  const mask = node('PusaFrameMask', { noise_levels: '' }, { latent })
+  return maskInputs(new RunGraph(graphWith(mask)), mask).video
+}
 
 test('keyframes are followed along the latent', () => {
   const start = keyframe(picture)
@@ -43,20 +38,11 @@ test('keyframes are followed along the latent', () => {
 })
 
 test('an empty latent has a length and no given frames', () => {
-  const video = videoFrom(node('EmptyHunyuanLatentVideo', { length: 33 }))
+  const empty = () => node('EmptyHunyuanLatentVideo', { length: 33 })
+  const video = videoFrom(empty())
   assert.deepEqual([video.frames, video.given], [9, []])
-  assert.deepEqual(
-    places(
-      videoFrom(
-        keyframe(
-          picture,
-          { position: 32, position_counts: 'pixel frames' },
-          node('EmptyHunyuanLatentVideo', { length: 33 }),
-        ),
-      ),
-    ),
-    [[8, 8]],
-  )
+  const given = keyframe(picture, { position: 32, position_counts: 'pixel frames' }, empty())
+  assert.deepEqual(places(videoFrom(given)), [[8, 8]])
 })
 
 test('resized pictures and bypassed nodes are seen through', () => {
@@ -75,9 +61,14 @@ test('what cannot be known is unknown', () => {
 })
 
 test('a linked number is that of the node it comes from', () => {
-  const number = node('PrimitiveInt', { value: 41 })
-  const linked = node('PusaEncodeKeyframes', { position: 0, length: 81 }, { image: picture, length: number })
-  assert.equal(videoFrom(linked).frames, 11)
+  const linked = (length) =>
+    videoFrom(node('PusaEncodeKeyframes', { position: 0, length: 81 }, { image: picture, length })).frames
+  assert.equal(linked(node('PrimitiveInt', { value: 41 })), 11)
+  const half = node('PrimitiveFloat', { value: 2.5 })
+  const maths = (expression, output) => node('ComfyMathExpression', { expression }, { 'values.a': half }, { output })
+  assert.equal(linked(maths('4 * round(4 * a) + 1', 1)), 11)
+  assert.equal(linked(maths('len(a)', 1)), null)
+  assert.equal(linked(node('SomeNumber', { number: 41 })), null)
 })
 
 test('the text of a mask before this one is on the way', () => {
@@ -85,20 +76,29 @@ test('the text of a mask before this one is on the way', () => {
   assert.deepEqual(video.texts, ['0:0.2'])
 })
 
+test('a linked text is read where its node says it, and cannot be written', () => {
+  const text = node('PrimitiveString', { value: '0:0.4' })
+  const mask = node('PusaFrameMask', { noise_levels: '0:0' }, { latent: keyframe(picture), noise_levels: text })
+  const graph = new RunGraph(graphWith(mask))
+  assert.equal(maskInputs(graph, mask).text, '0:0.4')
+  assert.ok(isLinked(mask, 'noise_levels'))
+  assert.equal(graph.widget(mask, 'noise_levels'), null)
+})
+
 test('a ring of links ends', () => {
   const ring = node('Reroute', {}, { latent: null })
-  ring.isInputConnected = () => true
-  ring.getInputNode = () => ring
+  ring.links.latent = ring
   assert.equal(videoFrom(ring).frames, null)
-  assert.equal(isUpstream(ring, picture), false)
+  const graph = new RunGraph(ring.graph)
+  assert.equal(graph.isUpstream(graph.at(`${ring.id}`), picture), false)
 })
 
 test('seconds are those of the video that is made of it', () => {
   const mask = node('PusaFrameMask')
+  const other = node('CreateVideo', { fps: 8 })
   const made = node('CreateVideo', { fps: 24 }, { latent: mask })
-  mask.graph = { _nodes: [mask, node('CreateVideo', { fps: 8 }), made] }
-  assert.equal(framesPerSecond(mask), 24)
-  assert.equal(framesPerSecond(node('PusaFrameMask')), 16)
+  assert.equal(framesPerSecond(new RunGraph(graphWith(mask, other, made)), mask), 24)
+  assert.equal(framesPerSecond(new RunGraph(graphWith(mask, other)), mask), 16)
 })
 
 test('the video of an output is found among its files', () => {

@@ -7,10 +7,11 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, TRAIN, KeyframeSource, Workflow
+from .tasks import FRAMES, Area, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
+DEMO_SIDE = 64
 STEPS, CFG, TURBO_STEPS, TURBO_CFG = 10, 3.0, 4, 1.0
 
 
@@ -29,16 +30,8 @@ def add_seconds(graph: Graph, place: Place, size: Size) -> Size:
         seconds = graph.add("PrimitiveFloat", "Seconds", value=5.0)
         values: dict[str, Any] = {"expression": "4 * round(4 * a) + 1", "values.a": graph.slot(seconds)}
         frames = graph.add("ComfyMathExpression", "Frames: 16 a second, 4 n + 1", **values)
-    graph.knob("seconds", "seconds", (seconds, "value"))
+    graph.knob("seconds", "Seconds", (seconds, "value"))
     return replace(size, length=graph.slot(frames, 1))
-
-
-def add_size_knobs(graph: Graph, sized: list[int], long: list[int]) -> None:
-    """One place for the size of the nodes ``sized`` and the length of ``long``, unless that is computed."""
-    for name in ("width", "height") if sized else ():
-        graph.knob(name, name, *((node, name) for node in sized))
-    if long and not isinstance(graph.nodes[long[0] - 1].values["length"], Slot):
-        graph.knob("frames", "frames (4 n + 1)", *((node, "length") for node in long))
 
 
 def add_model(
@@ -53,8 +46,8 @@ def add_model(
     values = {"model_name": model, "lora_name": lora, "lora_strength": strength}
     with graph.at(VIDEO):
         number = graph.add("PusaLoad", f"{level.title()}-noise model" if level else None, files, **values)
-    before, after = (f"{level}-noise ", f"_{level}") if level else ("", "")
-    for name, label in (("model_name", "model"), ("lora_name", "Pusa LoRA"), ("lora_strength", "Pusa strength")):
+    before, after = (f"{level.title()} noise: ", f"_{level}") if level else ("", "")
+    for name, label in (("model_name", "Model"), ("lora_name", "Pusa LoRA"), ("lora_strength", "Pusa strength")):
         graph.knob(f"{name}{after}", f"{before}{label}", (number, name))
     return graph.slot(number)
 
@@ -70,7 +63,7 @@ def add_native_model(
         with_lora = graph.add("LoraLoaderModelOnly", "Pusa LoRA", pusa, model=graph.slot(loader), **values)
         shifted = graph.add("ModelSamplingSD3", "Shift", model=graph.slot(with_lora), shift=5.0)
         patched = graph.add("PusaPatchModel", model=graph.slot(shifted))
-    graph.knob("model_name", "model", (loader, "unet_name"))
+    graph.knob("model_name", "Model", (loader, "unet_name"))
     graph.knob("lora_name", "Pusa LoRA", (with_lora, "lora_name"))
     graph.knob("lora_strength", "Pusa strength", (with_lora, "strength_model"))
     return graph.slot(patched)
@@ -82,8 +75,8 @@ def add_turbo_lora(graph: Graph, model: Slot, level: str = "") -> Slot:
     values = {"model": model, "lora_name": file["name"], "strength_model": 1.0}
     with graph.at(VIDEO):
         number = graph.add("LoraLoaderModelOnly", f"4 steps, {level} noise" if level else "4 steps", [file], **values)
-    before, after = (f"{level}-noise ", f"_{level}") if level else ("", "")
-    graph.knob(f"turbo_lora{after}", f"{before}turbo LoRA", (number, "lora_name"))
+    before, after = (f"{level.title()} noise: ", f"_{level}") if level else ("", "")
+    graph.knob(f"turbo_lora{after}", f"{before}Turbo LoRA", (number, "lora_name"))
     return graph.slot(number)
 
 
@@ -102,9 +95,9 @@ def add_turbo(graph: Graph, models: dict[str, tuple[Slot, Slot]], on: bool) -> d
         for name, (off, turbo) in choices.items():
             switches.append(graph.add("ComfySwitchNode", f"Turbo: {name}", switch=on, on_false=off, on_true=turbo))
             inputs[name] = Slot(switches[-1], 0, off.kind)
-    graph.knob("turbo", "turbo (4 steps)", *((switch, "switch") for switch in switches))
-    graph.knob("steps", "steps without turbo", (steps, "value"))
-    graph.knob("cfg", "cfg without turbo", (cfg, "value"))
+    graph.knob("turbo", "Turbo (4 steps)", *((switch, "switch") for switch in switches))
+    graph.knob("steps", "Steps without turbo", (steps, "value"))
+    graph.knob("cfg", "CFG without turbo", (cfg, "value"))
     return inputs
 
 
@@ -115,7 +108,7 @@ def add_encoders(graph: Graph, vae_place: Place) -> tuple[Slot, Slot]:
         clip = graph.add("CLIPLoader", files=[TEXT_ENCODER], **encoder)
     with graph.at(vae_place):
         vae = graph.add("VAELoader", files=[VAE], vae_name=VAE["name"])
-    graph.knob("clip_name", "text encoder", (clip, "clip_name"))
+    graph.knob("clip_name", "Text encoder", (clip, "clip_name"))
     graph.knob("vae_name", "VAE", (vae, "vae_name"))
     return graph.slot(clip), graph.slot(vae)
 
@@ -124,66 +117,107 @@ def add_prompts(graph: Graph, clip: Slot, prompt: str | Slot, avoid: str) -> dic
     with graph.at(VIDEO):
         positive = graph.add("CLIPTextEncode", "Prompt", clip=clip, text=prompt)
         negative = graph.add("CLIPTextEncode", "Negative prompt", clip=clip, text=avoid)
-    graph.knob("prompt", "prompt", (positive, "text"))
-    graph.knob("negative", "negative prompt", (negative, "text"))
+    graph.knob("prompt", "Prompt", (positive, "text"))
+    graph.knob("negative", "Negative prompt", (negative, "text"))
     return {"positive": graph.slot(positive), "negative": graph.slot(negative)}
 
 
-def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> tuple[int, Slot]:
-    """An image or clip from the input folder, scaled and cropped; returns the scaling node and the frames."""
+def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
+    """An image or clip from the input folder; returns its frames."""
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
+    values: dict[str, Any] = {key: given.file}
     with graph.at(PICTURES):
-        values: dict[str, Any] = {key: given.file}
         image = graph.slot(graph.add(kind, given.title, **values))
+    if given.length == 1:
+        return image
+    whole = given.length == FRAMES
+    taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
     with graph.at(GIVEN):
-        if given.length > 1:
-            frames = graph.slot(graph.add("GetVideoComponents", video=image))
-            whole = given.length == FRAMES
-            taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
-            number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
-            graph.knob(f"{given.name}_from", f"{given.name}: first frame", (number, "batch_index"))
-            if not whole:
-                graph.knob(f"{given.name}_frames", f"{given.name}: frames", (number, "length"))
-            image = graph.slot(number)
-        values = {"width": size.width, "height": size.height, "crop": "center"}
-        scale = graph.add("ImageScale", "Video size", image=image, upscale_method="lanczos", **values)
-    return scale, graph.slot(scale)
+        frames = graph.slot(graph.add("GetVideoComponents", video=image))
+        number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
+    graph.knob(f"{given.name}_from", f"{given.name.title()}: first frame", (number, "batch_index"))
+    if not whole:
+        graph.knob(f"{given.name}_frames", f"{given.name.title()}: frames", (number, "length"))
+    return graph.slot(number)
 
 
 def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
-    with graph.at(LEVELS if task is TRAIN else PICTURES):  # the training takes the place of the pictures
+    with graph.at(PICTURES):
         if (given.first, given.length) == (0, 1):
             return graph.add("PusaDemoImage", seed=task.seed)
         return graph.add("PusaDemoClip", given.title, seed=task.seed, first=given.first, length=given.length)
 
 
-def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size, sized: list[int]) -> Slot:
-    """An empty video, or one with the task's given frames at their noise levels; ``sized``: nodes that scale."""
-    if not task.given:
-        with graph.at(VIDEO):
-            number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
-        add_size_knobs(graph, [number], [number])
-        return graph.slot(number)
-    before: dict[str, Any] = {}
-    encoders = []
+def add_mask(graph: Graph) -> Slot:
+    """The area that is to change, painted by the user; returns its MASK."""
+    with graph.at(PICTURES):
+        return graph.slot(graph.add("LoadImage", "The area", image="area.png"), 1)
+
+
+def add_demo_mask(graph: Graph, area: Area) -> Slot:
+    """A MASK of the size of the demo clip, white in ``area``."""
     with graph.at(GIVEN):
+        black = graph.add("SolidMask", "Size of the clip", value=0.0, width=DEMO_SIDE, height=DEMO_SIDE)
+        white = graph.add("SolidMask", "The area", value=1.0, width=area.width, height=area.height)
+        place: dict[str, Any] = {
+            "destination": graph.slot(black),
+            "source": graph.slot(white),
+            "x": area.x,
+            "y": area.y,
+        }
+        mask = graph.add("MaskComposite", "The area in the clip", operation="add", **place)
+    for name, node, key in (("left", mask, "x"), ("top", mask, "y"), ("width", white, "width")):
+        graph.knob(f"area_{name}", f"Area: {name}", (node, key))
+    graph.knob("area_height", "Area: height", (white, "height"))
+    return graph.slot(mask)
+
+
+def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, Any]]:
+    """What is given of the demo clip, and the margins that complete it."""
+    with graph.at(GIVEN):
+        part = graph.slot(graph.add("ImageCrop", "What is given", image=clip, **area._asdict()))
+    right, bottom = DEMO_SIDE - area.x - area.width, DEMO_SIDE - area.y - area.height
+    return part, {"left": area.x, "top": area.y, "right": right, "bottom": bottom}
+
+
+def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot, Slot]:
+    """The clip in a larger frame, and the MASK of what is around it."""
+    with graph.at(GIVEN):
+        padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
+    for name in margins:
+        graph.knob(name, name.title(), (padded, name))
+    return graph.slot(padded), graph.slot(padded, 1)
+
+
+def add_latent(
+    graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size, mask: Slot | None = None
+) -> Slot:
+    """An empty video, or one with the task's given frames at their noise levels."""
+    with graph.at(GIVEN if task.given else VIDEO):
+        number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
+        latent = graph.slot(number)
         for given, image in zip(task.given, images, strict=True):
-            place: dict[str, Any] = {"position": given.position, "length": size.length}
-            encoders.append(graph.add("PusaEncodeKeyframes", given.title, vae=vae, image=image, **place, **before))
-            before = {"latent": graph.slot(encoders[-1])}
-    add_size_knobs(graph, sized, encoders)
+            values: dict[str, Any] = {"vae": vae, "image": image, "latent": latent, "position": given.position}
+            latent = graph.slot(graph.add("PusaEncodeKeyframes", given.title, **values))
+    for name in ("width", "height"):
+        graph.knob(name, name.title(), (number, name))
+    if not isinstance(size.length, Slot):
+        graph.knob("frames", "Frames (4 n + 1)", (number, "length"))
+    if not task.given:
+        return latent
+    masked: dict[str, Any] = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
     with graph.at(LEVELS):
-        return graph.slot(graph.add("PusaFrameMask", latent=before["latent"], noise_levels=task.noise_levels))
+        return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 
 
 def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler") -> None:
     """Sampler, VAE decoder and video output."""
     with graph.at(VIDEO):
         number = graph.add(sampler, **links)
-        graph.knob("seed", "seed", (number, "seed"))
-        for name in ("steps", "cfg"):
+        graph.knob("seed", "Seed", (number, "seed"))
+        for name, label in (("steps", "Steps"), ("cfg", "CFG")):
             if not isinstance(graph.nodes[number - 1].values[name], Slot):
-                graph.knob(name, name, (number, name))
+                graph.knob(name, label, (number, name))
         images = graph.slot(graph.add("VAEDecode", samples=graph.slot(number), vae=vae))
         video = graph.slot(graph.add("CreateVideo", images=images, fps=16.0))
     with graph.at(RESULT):

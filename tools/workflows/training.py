@@ -25,15 +25,15 @@ DEMO_FILES = {
     "text_encoder": "demo",
 }
 KNOBS = {
-    "dataset": "folder of clips",
-    "output_name": "name of the LoRA",
-    "steps": "training steps",
-    "rank": "rank",
-    "learning_rate": "learning rate",
-    "width": "training width",
-    "height": "training height",
-    "batch": "clips per step",
-    "model_name": "trained model",
+    "dataset": "Folder of clips",
+    "output_name": "Name of the LoRA",
+    "steps": "Training steps",
+    "rank": "Rank",
+    "learning_rate": "Learning rate",
+    "width": "Training width",
+    "height": "Training height",
+    "batch": "Clips per step",
+    "model_name": "Trained model",
 }
 
 
@@ -47,6 +47,7 @@ def add_demo_training(graph: Graph) -> Slot:
     """Add training on a few demo clips with sample videos; returns the slot of the LoRA's name."""
     with graph.at(PICTURES):
         clips = graph.slot(graph.add("PusaDemoDataset", first_scene=20000, clips=8))
+    with graph.at(TRAINING):
         picture = graph.add("PusaDemoImage", "First frame of the sample videos", seed=5)
     values = VALUES | DEMO_FILES | DEMO_VALUES
     values |= {"sample_image": graph.slot(picture), "sample_prompt": graph.slot(picture, 1)}

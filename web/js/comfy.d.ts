@@ -23,8 +23,9 @@ export interface GraphNode {
   outputs?: { name: string; type?: string; links?: number[] | null }[]
   widgets?: Widget[]
   size?: [number, number]
+  hideOutputImages?: boolean
+  subgraph?: Graph // of a subgraph's node
   isInputConnected(slot: number): boolean
-  getInputNode(slot: number): GraphNode | null
   setSize?(size: [number, number]): void
   computeSize?(): [number, number]
   setDirtyCanvas?(foreground: boolean, background?: boolean): void
@@ -33,9 +34,18 @@ export interface GraphNode {
   onRemoved?: () => void
 }
 
+export interface Link {
+  origin_id: number | string
+  origin_slot: number
+  target_id: number | string
+  target_slot: number
+}
+
 export interface Graph {
-  _nodes?: GraphNode[]
-  isRootGraph?: boolean
+  nodes?: GraphNode[]
+  links?: Map<number | string, Link>
+  inputs?: { name: string }[] // of a subgraph
+  rootGraph?: Graph
   getNodeById(id: number | string): GraphNode | null | undefined
 }
 

@@ -1,11 +1,12 @@
 // The editor of one Frame Conditioning Mask node: reads the node's text, shows it as a strip, and writes it.
 
 import { allowed, refusal, stripOf } from './cells.js'
+import { RunGraph } from './graph.js'
 import { editText, writtenLevel } from './levels_text.js'
 import { listenToKeys, listenToPointer } from './pointer.js'
 import { PRESETS, pasted } from './presets.js'
 import { StripView } from './strip_view.js'
-import { framesPerSecond, isLinked, sourceOf, videoFrom } from './video.js'
+import { framesPerSecond, maskInputs } from './video.js'
 
 /**
  * @typedef {import('./comfy').GraphNode} GraphNode
@@ -56,22 +57,24 @@ export class Editor {
   }
 
   get enabled() {
-    return this.strip !== null && !isLinked(this.page.node(), TEXT)
+    return this.strip !== null && this.#widget() !== null
   }
 
   #widget() {
-    return this.page.node().widgets?.find((widget) => widget.name === TEXT)
+    const node = this.page.node()
+    return new RunGraph(node.graph?.rootGraph).widget(node, TEXT)
   }
 
-  /** Looks at the node and at those before it, and shows what has changed. */
+  /** Looks at the node and at those around it, and shows what has changed. */
   refresh() {
     const node = this.page.node()
-    const video = videoFrom(sourceOf(node, 'latent'))
-    const [linked, fps] = [isLinked(node, TEXT), framesPerSecond(node)]
-    const seen = JSON.stringify([this.text, video, linked, fps, this.lastRun])
+    const graph = new RunGraph(node.graph?.rootGraph)
+    const { video, text } = maskInputs(graph, node)
+    const [linked, fps] = [graph.widget(node, TEXT) === null, framesPerSecond(graph, node)]
+    const seen = JSON.stringify([text, video, linked, fps, this.lastRun])
     if (seen === this.#seen) return
     this.#seen = seen
-    this.strip = stripOf(linked ? '' : this.text, video, this.lastRun)
+    this.strip = stripOf(text ?? '', video, this.lastRun)
     this.view.cells = this.strip?.cells ?? []
     this.view.active = Math.max(Math.min(this.view.active, this.view.cells.length - 1), 0)
     this.view.fps = fps

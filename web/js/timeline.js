@@ -3,9 +3,9 @@
 // @ts-expect-error served by ComfyUI
 import { app as page } from '../../../scripts/app.js'
 import { Editor, TEXT } from './editor.js'
+import { RunGraph } from './graph.js'
 import { picturesOf, videoFile } from './made_frames.js'
 import { addStyle } from './style.js'
-import { isUpstream } from './video.js'
 
 /** @typedef {import('./comfy').GraphNode} GraphNode */
 
@@ -101,25 +101,23 @@ function reattach(node, element) {
   document.querySelector(`[data-node-id="${node.id}"] .pusa-timeline`)?.replaceWith(element)
 }
 
+/**
+ * The strip shows the node's own picture, but for an area of the frames and a text that another node gives.
+ * @param {GraphNode} node
+ * @param {Editor} editor
+ */
+function hidePicture(node, editor) {
+  const area = node.inputs?.find(({ name }) => name === 'mask')
+  node.hideOutputImages = !editor.view.disabled && editor.view.cells.length > 0 && area?.link == null
+}
+
 function look() {
   if (document.hidden) return
   for (const [node, editor] of editors) {
     reattach(node, editor.element)
+    hidePicture(node, editor)
     if (editor.element.isConnected) editor.refresh()
   }
-}
-
-/**
- * The node of a message in the graph of an editor's node. "4:1" is inside of a subgraph: seen from the root graph it is
- * the subgraph's node 4.
- * @param {GraphNode} node of an editor
- * @param {string} id
- */
-function sibling({ graph }, id) {
-  const isRoot = graph?.isRootGraph ?? true
-  if (!graph || (!isRoot && !id.includes(':'))) return null
-  const own = id.split(':').at(isRoot ? 0 : -1) ?? id
-  return graph.getNodeById(own) ?? graph.getNodeById(Number(own))
 }
 
 /**
@@ -128,19 +126,18 @@ function sibling({ graph }, id) {
  * @returns {Editor[]}
  */
 function editorsBefore(id) {
-  return [...editors].flatMap(([node, editor]) => {
-    const start = sibling(node, id)
-    return start && isUpstream(start, node) ? [editor] : []
-  })
+  const graph = new RunGraph(app.graph)
+  const start = graph.at(id)
+  return start ? [...editors].flatMap(([node, editor]) => (graph.isUpstream(start, node) ? [editor] : [])) : []
 }
 
 /** @param {any} detail of the "executed" event */
 async function showResult({ node, display_node, output }) {
   const id = String(display_node ?? node)
   if (output?.noise_levels) {
-    for (const [each, editor] of editors) {
-      if (sibling(each, id) === each) editor.lastRun = { frames: output.noise_levels.length, given: output.given ?? [] }
-    }
+    const mask = new RunGraph(app.graph).at(id)?.node
+    const editor = mask && editors.get(mask)
+    if (editor) editor.lastRun = { frames: output.noise_levels.length, given: output.given ?? [] }
   }
   const file = videoFile(output)
   if (!file) return

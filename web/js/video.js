@@ -1,9 +1,14 @@
 // What is known of a video before it runs: its length and its given frames, from the nodes that a LATENT comes from.
 
+import { evaluate } from './expression.js'
 import { latentLength, placeOf } from './frames.js'
+import { BYPASSED, inputSlot, isLinked, widgetOf } from './graph.js'
 
 /**
  * @typedef {import('./comfy').GraphNode} GraphNode
+ * @typedef {import('./graph.js').RunGraph} RunGraph
+ * @typedef {import('./graph.js').Spot} Spot
+ * @typedef {import('./graph.js').Source} Source
  *
  * Frames that one node gives, at the noise level `level`. `image`: the file of a Load Image node.
  * @typedef {{first: number, last: number, fromEnd: boolean, image: string | null, level: number}} Given
@@ -13,7 +18,6 @@ import { latentLength, placeOf } from './frames.js'
  * @typedef {{frames: number | null, given: Given[] | null, texts: string[]}} Video
  */
 
-const BYPASSED = 4 // of a node's modes
 const DEEPEST = 100 // nodes that are followed
 const EMPTY = new Set(['EmptyHunyuanLatentVideo', 'EmptyWanLatentVideo', 'Wan22ImageToVideoLatent'])
 const ONE_PICTURE = new Set(['LoadImage', 'PusaDemoImage', 'LoadImageMask', 'LoadImageOutput'])
@@ -25,119 +29,167 @@ const KEEPS_LENGTH = new Set([
   'ImageCrop',
   'Reroute',
 ])
+/** @type {Video} */
 const UNKNOWN = { frames: null, given: null, texts: [] }
 
+/** @param {Spot} spot */
+const typeOf = ({ node }) => node.comfyClass ?? node.type ?? ''
+
 /**
- * @param {GraphNode} node
- * @param {string} name
+ * The LATENT that a mask gets, and the text of its noise levels; unknown where they differ from place to place.
+ * @param {RunGraph} graph
+ * @param {GraphNode} mask
+ * @returns {{video: Video, text: string | null}}
  */
-export function inputSlot(node, name) {
-  return (node.inputs ?? []).findIndex((input) => input.name === name || input.widget?.name === name)
+export function maskInputs(graph, mask) {
+  const found = graph.spotsOf(mask).map((spot) => {
+    const text = inputValue(graph, spot, 'noise_levels')
+    return { video: videoInto(graph, spot, 'latent', 0), text: typeof text === 'string' ? text : null }
+  })
+  return new Set(found.map((each) => JSON.stringify(each))).size === 1 ? found[0] : { video: UNKNOWN, text: null }
 }
 
 /**
- * The node that an input is connected to.
- * @param {GraphNode} node
- * @param {string} name
- * @returns {GraphNode | null}
+ * @param {RunGraph} graph
+ * @param {Spot} spot
+ * @param {string} name of the input
+ * @param {number} depth
  */
-export function sourceOf(node, name) {
-  const slot = inputSlot(node, name)
-  return slot < 0 || !node.isInputConnected(slot) ? null : node.getInputNode(slot)
+const videoInto = (graph, spot, name, depth) => videoFrom(graph, graph.source(spot, inputSlot(spot.node, name)), depth)
+
+/**
+ * The value of an input: of its widget, of a widget that shows it on a subgraph, or what the node before it says.
+ * @param {RunGraph} graph
+ * @param {Spot} spot
+ * @param {string} name
+ * @param {number} [depth]
+ * @returns {unknown} null where it is not known
+ */
+function inputValue(graph, spot, name, depth = 0) {
+  const source = graph.source(spot, inputSlot(spot.node, name))
+  if (source === null) return widgetOf(spot.node, name)?.value ?? null
+  if (source.spot === null || depth > DEEPEST) return source.widget?.value ?? null
+  if (typeOf(source.spot) === 'ComfyMathExpression') return resultOf(graph, source.spot, source.output, depth + 1)
+  if (typeOf(source.spot) === 'Reroute')
+    return inputValue(graph, source.spot, source.spot.node.inputs?.[0].name ?? '', depth + 1)
+  return inputValue(graph, source.spot, 'value', depth + 1) // of a primitive
 }
 
 /**
- * @param {GraphNode} node
- * @param {string} name
+ * The number that a Math Expression makes.
+ * @param {RunGraph} graph
+ * @param {Spot} spot
+ * @param {number} output
+ * @param {number} depth
  */
-export const isLinked = (node, name) => {
-  const slot = inputSlot(node, name)
-  return slot >= 0 && node.isInputConnected(slot)
+function resultOf(graph, spot, output, depth) {
+  const text = inputValue(graph, spot, 'expression', depth)
+  /** @type {Record<string, number>} */
+  const names = {}
+  for (const { name } of spot.node.inputs ?? []) {
+    const value = name.startsWith('values.') ? inputValue(graph, spot, name, depth) : null
+    if (typeof value === 'number') names[name.slice('values.'.length)] = value
+  }
+  const result = typeof text === 'string' ? evaluate(text, names) : null
+  return result !== null && output === 1 ? Math.trunc(result) : result
 }
 
 /**
- * The number in a widget, or that of the node that is linked to it; null where neither is known.
- * @param {GraphNode} node
+ * @param {RunGraph} graph
+ * @param {Spot} spot
  * @param {string} name
  * @returns {number | null}
  */
-function numberOf(node, name) {
-  const source = isLinked(node, name) ? sourceOf(node, name) : node
-  const widget = source?.widgets?.find((each) => each.name === (source === node ? name : 'value'))
-  return typeof widget?.value === 'number' ? widget.value : null
+function numberOf(graph, spot, name) {
+  const value = inputValue(graph, spot, name)
+  return typeof value === 'number' ? value : null
 }
 
 /**
  * The pictures of an IMAGE: how many, and the file of the first where it is loaded from one.
- * @param {GraphNode | null} node
+ * @param {RunGraph} graph
+ * @param {Source | null} source
  * @param {number} [depth]
  * @returns {{count: number | null, image: string | null}}
  */
-function picturesOf(node, depth = 0) {
-  const type = node?.comfyClass ?? node?.type ?? ''
-  if (!node || depth > DEEPEST) return { count: null, image: null }
+function picturesOf(graph, source, depth = 0) {
+  const spot = source?.spot
+  if (!spot || depth > DEEPEST) return { count: null, image: null }
+  const type = typeOf(spot)
+  if (spot.node.mode === BYPASSED || KEEPS_LENGTH.has(type))
+    return picturesOf(graph, firstSource(graph, spot, 'IMAGE'), depth + 1)
   if (ONE_PICTURE.has(type)) {
-    const file = type === 'LoadImage' ? node.widgets?.find((each) => each.name === 'image')?.value : null
+    const file = type === 'LoadImage' ? inputValue(graph, spot, 'image') : null
     return { count: 1, image: typeof file === 'string' ? file : null }
   }
-  if (type === 'EmptyImage') return { count: numberOf(node, 'batch_size'), image: null }
-  if (type === 'PusaDemoClip' || type === 'ImageFromBatch') return { count: numberOf(node, 'length'), image: null }
-  if (KEEPS_LENGTH.has(type) || node.mode === BYPASSED) return picturesOf(firstSource(node, 'IMAGE'), depth + 1)
+  if (type === 'EmptyImage') return { count: numberOf(graph, spot, 'batch_size'), image: null }
+  if (type === 'PusaDemoClip' || type === 'ImageFromBatch')
+    return { count: numberOf(graph, spot, 'length'), image: null }
   return { count: null, image: null }
 }
 
 /**
- * The node behind the first input of a type, as ComfyUI links through a bypassed node.
- * @param {GraphNode} node
+ * What the first input of a type is linked to, as ComfyUI links through a bypassed node.
+ * @param {RunGraph} graph
+ * @param {Spot} spot
  * @param {string} type
  */
-function firstSource(node, type) {
-  const slot = (node.inputs ?? []).findIndex((input) => input.type === type || input.type === '*')
-  return slot < 0 || !node.isInputConnected(slot) ? null : node.getInputNode(slot)
+function firstSource(graph, spot, type) {
+  return graph.source(
+    spot,
+    (spot.node.inputs ?? []).findIndex((input) => input.type === type || input.type === '*'),
+  )
 }
 
 /**
- * The video whose LATENT comes out of `node`.
- * @param {GraphNode | null} node
- * @param {number} [depth]
+ * The video of a LATENT.
+ * @param {RunGraph} graph
+ * @param {Source | null} source
+ * @param {number} depth
  * @returns {Video}
  */
-export function videoFrom(node, depth = 0) {
-  if (!node || depth > DEEPEST) return UNKNOWN
-  const type = node.comfyClass ?? node.type ?? ''
-  const before = () => videoFrom(sourceOf(node, 'latent'), depth + 1)
-  if (node.mode === BYPASSED || type === 'Reroute') return videoFrom(firstSource(node, 'LATENT'), depth + 1)
-  if (type === 'PusaEncodeKeyframes') return withKeyframe(node, isLinked(node, 'latent') ? before() : null)
-  if (type === 'PusaFrameMask') {
-    const video = before()
-    const text = isLinked(node, 'noise_levels')
-      ? null
-      : node.widgets?.find((each) => each.name === 'noise_levels')?.value
-    return typeof text === 'string' ? { ...video, texts: [...video.texts, text] } : video
-  }
-  if (EMPTY.has(type)) {
-    const length = numberOf(node, 'length')
-    return { frames: length === null ? null : latentLength(length), given: [], texts: [] }
-  }
-  return UNKNOWN
+function videoFrom(graph, source, depth) {
+  const spot = source?.spot
+  if (!spot || depth > DEEPEST) return UNKNOWN
+  const { node } = spot
+  const type = typeOf(spot)
+  if (node.mode === BYPASSED || type === 'Reroute')
+    return videoFrom(graph, firstSource(graph, spot, 'LATENT'), depth + 1)
+  if (EMPTY.has(type)) return newVideo(graph, spot)
+  const before = () => videoInto(graph, spot, 'latent', depth + 1)
+  if (type === 'PusaEncodeKeyframes')
+    return withKeyframe(graph, spot, isLinked(node, 'latent') ? before() : newVideo(graph, spot))
+  if (type !== 'PusaFrameMask') return UNKNOWN
+  const text = inputValue(graph, spot, 'noise_levels')
+  const video = before()
+  return typeof text === 'string' ? { ...video, texts: [...video.texts, text] } : video
 }
 
 /**
- * @param {GraphNode} node VAE Encode Keyframes
- * @param {Video | null} before the video it adds to, null where it begins one
+ * @param {RunGraph} graph
+ * @param {Spot} spot
  * @returns {Video}
  */
-function withKeyframe(node, before) {
-  const length = numberOf(node, 'length')
-  const video = before ?? { frames: length === null ? null : latentLength(length), given: [], texts: [] }
-  const position = numberOf(node, 'position')
-  const { count, image } = picturesOf(sourceOf(node, 'image'))
+function newVideo(graph, spot) {
+  const length = numberOf(graph, spot, 'length')
+  return { frames: length === null ? null : latentLength(length), given: [], texts: [] }
+}
+
+/**
+ * @param {RunGraph} graph
+ * @param {Spot} spot of VAE Encode Keyframes
+ * @param {Video} video that it adds to
+ * @returns {Video}
+ */
+function withKeyframe(graph, spot, video) {
+  const position = numberOf(graph, spot, 'position')
+  const { count, image } = picturesOf(graph, graph.source(spot, inputSlot(spot.node, 'image')))
   if (video.frames === null || video.given === null || position === null || count === null)
     return { ...video, given: null }
-  const inPixels = node.widgets?.find((each) => each.name === 'position_counts')?.value === 'pixel frames'
+  const inPixels = inputValue(graph, spot, 'position_counts') === 'pixel frames'
   const place = placeOf(count, position, inPixels, video.frames)
   if (place === null) return video // the server refuses it, and says why
-  const level = numberOf(node, 'noise_level') ?? 0
+  const level = numberOf(graph, spot, 'noise_level') ?? 0
   return { ...video, given: [...video.given, { ...place, fromEnd: position < 0, image, level }] }
 }
 
@@ -145,34 +197,15 @@ const FPS = 16 // of Wan
 
 /**
  * Frames per second of the first node after `node` that asks for them, such as Create Video.
+ * @param {RunGraph} graph
  * @param {GraphNode} node
  * @returns {number}
  */
-export function framesPerSecond(node) {
-  const users = node.graph?._nodes ?? []
-  for (const user of users) {
-    const fps = user.widgets?.find((each) => each.name === 'fps' || each.name === 'frame_rate')?.value
-    if (typeof fps === 'number' && fps > 0 && isUpstream(user, node)) return fps
+export function framesPerSecond(graph, node) {
+  for (const spot of graph.spots()) {
+    const name = ['fps', 'frame_rate'].find((each) => widgetOf(spot.node, each))
+    const fps = name ? numberOf(graph, spot, name) : null
+    if (fps !== null && fps > 0 && graph.isUpstream(spot, node)) return fps
   }
   return FPS
-}
-
-/**
- * Whether `node` is reached from `start` by going back along its links.
- * @param {GraphNode} start
- * @param {GraphNode} node
- */
-export function isUpstream(start, node) {
-  const seen = new Set()
-  const open = [start]
-  for (let each = open.pop(); each; each = open.pop()) {
-    if (each === node) return true
-    if (seen.has(each)) continue
-    seen.add(each)
-    for (let slot = 0; slot < (each.inputs?.length ?? 0); slot++) {
-      const source = each.isInputConnected(slot) ? each.getInputNode(slot) : null
-      if (source) open.push(source)
-    }
-  }
-  return false
 }

@@ -1,0 +1,238 @@
+"""How far a long video drifts, hop by hop: ``python -m benchmarks.demo_model.long_video``.
+
+Goes on from the first frame of held-out scenes, by the recipes of ``RECIPES``; at every hop the prompt turns the object
+round. Writes ``demo/LONG.md``. What was measured before is read from ``benchmarks/.cache/long_video.json``, so that an
+interrupted run goes on; with other options it begins anew. The defaults take about 20 minutes on one core.
+"""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.demo_model.judge import LOST, _grown, look
+from benchmarks.demo_model.long_report import HopMeasures, report
+from demo.clips import DIRECTIONS, SPEEDS, Scene, draw_scene
+from demo.training.machine import DEVICE, machine
+from pusa_core import Settings, WanModel, load_model
+from pusa_core.media.demo_text import encode_text
+from pusa_core.media.vae import WanVae
+from pusa_core.sampling.denoise import denoise
+from pusa_core.sampling.long_video import Past, Sample, Window, make_hop
+from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe
+from pusa_core.storage.atomic import write_whole
+from pusa_core.weights.demo_files import LORA_STRENGTH, VAE
+
+log = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "demo" / "LONG.md"
+CACHE = ROOT / "benchmarks" / ".cache" / "long_video.json"
+FIRST_SCENE = 5000  # held out
+WINDOW = 21
+PIXELS = 13  # frames that the pixel chain encodes again
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+
+_LATENT = replace(CHUNK, anchor=False, history=4, levels=(0.0, 0.0), match_colour=False)
+_ANCHOR = replace(_LATENT, anchor=True)
+_LEVELS = replace(CHUNK, match_colour=False)
+RECIPES: dict[str, Recipe | None] = {
+    "pixel chain: decode, last 13 frames, encode again": None,
+    "latent chain: last 4 latents, level 0": _LATENT,
+    "+ anchor": _ANCHOR,
+    "+ levels: anchor, 2 latents at 0.1 and 0.4": _LEVELS,
+    "+ matched colour (the default)": CHUNK,
+    "the default with history guidance 1.5": replace(CHUNK, history_guidance=1.5),
+    "rolling (the default)": ROLLING,
+    "rolling, history at level 0, colour not matched": replace(ROLLING, levels=(0.0, 0.0), match_colour=False),
+    "rolling without anchor, the same": replace(
+        ROLLING, anchor=False, history=5, levels=(0.0, 0.0), match_colour=False
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: ``scenes`` of them, ``hops`` each, in ``steps`` steps."""
+
+    scenes: int
+    hops: int
+    steps: int
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(width=64, height=64, steps=self.steps)
+
+
+class Truth:
+    """Where the object of a scene is, if it turns round at the beginning of every hop but the first."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._at = np.array([scene.x, scene.y])
+        self._forth = True
+
+    def caption(self, hop: int) -> str:
+        direction = self.scene.direction if hop % 2 == 0 else OPPOSITE[self.scene.direction]
+        return replace(self.scene, direction=direction).caption
+
+    def go_on(self, frames: int) -> np.ndarray:
+        """The positions ``[frames, 2]`` in a hop's new frames; the next hop begins after them."""
+        step = np.array(DIRECTIONS[self.scene.direction]) * SPEEDS[self.scene.speed] * (1 if self._forth else -1)
+        positions = self._at + np.arange(1, frames + 1)[:, None] * step
+        self._at, self._forth = positions[-1], not self._forth
+        return positions
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """Of the hop that ``go_on`` was asked for last, pixels per frame."""
+        step = np.array(DIRECTIONS[self.scene.direction]) * SPEEDS[self.scene.speed]
+        return step * (-1 if self._forth else 1)
+
+
+def measure_hop(truth: Truth, video: np.ndarray, before: np.ndarray) -> dict[str, float]:
+    """The errors of the new frames ``[T, H, W, 3]`` of a hop; ``before``: the last frame before them."""
+    positions, seen = truth.go_on(len(video)), look(video)
+    background, shift = [], []
+    for frame, mask in zip(video, seen.masks, strict=True):
+        outside = ~_grown(mask)
+        difference = (frame - truth.scene.background)[outside]
+        background.append(np.abs(difference).mean())
+        shift.append(np.abs(difference.mean(axis=0)).mean())
+    distance = np.nan_to_num(np.linalg.norm(seen.centers - positions, axis=1), nan=LOST)
+    speed = float(np.dot(seen.velocity, truth.velocity) / np.dot(truth.velocity, truth.velocity))
+    change = np.abs(np.diff(np.concatenate((before[None], video)), axis=0)).mean(axis=(1, 2, 3))
+    return {
+        "background": float(np.mean(background)),
+        "colour": float(np.mean(shift)),
+        "position": float(distance.mean()),
+        "seen": float((~np.isnan(seen.areas)).mean()),
+        "motion": 0.0 if np.isnan(speed) else speed,
+        "seam": float(change[0] / np.median(change[1:])),
+    }
+
+
+Hops = Iterator[Tensor]  # the new frames [B, T, H, W, 3] of every hop
+
+
+def network(model: WanModel, settings: Settings, recipe: Recipe, contexts: Tensor) -> Sample:
+    """The demo model at the prompts ``[hop parity, B, L, 4096]`` of a batch; a prompt is "0" or "1"."""
+    negative = encode_text("").expand(contexts.shape[1], -1, -1)
+
+    def sample(window: Window, prompt: str) -> Tensor:
+        history = window.history(recipe)
+        context = contexts[int(prompt)]
+        return denoise(model, window.start, window.table, context, negative, settings, history=history).cpu()
+
+    return sample
+
+
+def latent_hops(plan: Plan, recipe: Recipe, sample: Sample, first: Tensor, vae: WanVae) -> Hops:
+    """Latents handed over, and decoded once, in order."""
+    past, decode = Past.start(first, WINDOW), vae.decoder()
+    decode(first)
+    for hop in range(plan.hops):
+        blocks = (WINDOW - recipe.context) // recipe.block if recipe.rolls_after(past.length) else 0
+        made = make_hop(past, recipe, plan.settings, hop, str(hop % 2), blocks, sample)
+        past = past.followed_by(made)
+        yield torch.cat([decode(latent) for latent in made.latents.split(1, dim=2)], dim=1)
+
+
+def pixel_hops(plan: Plan, sample: Sample, first: Tensor, vae: WanVae) -> Hops:
+    """Every hop is a video of its own that begins with the last frames of the one before, encoded again."""
+    given = first
+    recipe = replace(_LATENT, history=3)
+    for hop in range(plan.hops):
+        # image latent and three more, all given as they are: an anchor and its history
+        past = replace(Past.start(given, WINDOW), reference=None)
+        made = make_hop(past, replace(recipe, anchor=True), plan.settings, hop, str(hop % 2), 0, sample)
+        frames = vae.decode_batch(torch.cat((given, made.latents), dim=2))
+        new = frames[:, 4 * (given.shape[2] - 1) + 1 :]
+        given = vae.encode(new[:, -PIXELS:])
+        yield new
+
+
+def measure(plan: Plan, recipe: Recipe | None, model: WanModel, vae: WanVae) -> list[HopMeasures]:
+    """The means over the scenes at every hop."""
+    scenes = [draw_scene(FIRST_SCENE + index) for index in range(plan.scenes)]
+    truths = [Truth(scene) for scene in scenes]
+    pictures = np.stack([scene.render([0])[0] for scene in scenes])
+    first = vae.encode(torch.from_numpy(pictures)[:, None])
+    contexts = torch.stack([torch.cat([encode_text(truth.caption(hop)) for truth in truths]) for hop in (0, 1)])
+    sample = network(model, plan.settings, recipe or CHUNK, contexts)
+    made = pixel_hops(plan, sample, first, vae) if recipe is None else latent_hops(plan, recipe, sample, first, vae)
+    before, results, started = pictures, [], time.perf_counter()
+    for new in made:
+        seconds = time.perf_counter() - started
+        videos = new.numpy()
+        each = [measure_hop(*one) for one in zip(truths, videos, before, strict=True)]
+        mean = {name: float(np.mean([errors[name] for errors in each])) for name in each[0]}
+        results.append(HopMeasures(**mean, frames=videos.shape[1], seconds=seconds / plan.scenes))
+        before, started = videos[:, -1], time.perf_counter()
+    return results
+
+
+def cache_speed_up(plan: Plan, model: WanModel, rounds: int = 3) -> float:
+    """How much faster a new frame is with the KV cache of given frames, with 11 of 21 latents given as they are."""
+    recipe = replace(CHUNK, history=10, levels=(0.0, 0.0), match_colour=False)
+    past = Past.start(torch.randn(1, 16, WINDOW, 8, 8, generator=torch.Generator().manual_seed(0)), WINDOW)
+    contexts = encode_text("a red square")[None].expand(2, -1, -1, -1)
+    seconds: dict[int, list[float]] = {1: [], 0: []}
+    for _ in range(rounds + 1):
+        for refresh, taken in seconds.items():
+            settings = replace(plan.settings, given_frames_refresh=refresh, steps=10)
+            started = time.perf_counter()
+            make_hop(past, recipe, settings, 0, "0", 0, network(model, settings, recipe, contexts))
+            taken.append(time.perf_counter() - started)
+    return float(np.median([every / once for every, once in zip(seconds[1][1:], seconds[0][1:], strict=True)]))
+
+
+def read_cache(plan: Plan) -> dict:
+    known = json.loads(CACHE.read_text(encoding="utf-8")) if CACHE.exists() else {}
+    return known if known.get("plan") == asdict(plan) else {"plan": asdict(plan), "recipes": {}}
+
+
+def write_cache(known: dict) -> None:
+    text = json.dumps(known, indent=1)
+    write_whole(CACHE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_report(known: dict, plan: Plan, path: Path) -> None:
+    """The page of what has been measured so far."""
+    measured = {name: [HopMeasures(**hop) for hop in hops] for name, hops in known["recipes"].items()}
+    missing = [name for name in RECIPES if name not in measured]
+    path.write_text(report(measured, missing, plan, known.get("cache"), machine()), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--hops", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    plan = Plan(args.scenes, args.hops, args.steps)
+    known = read_cache(plan)
+    model, vae = load_model("demo", [("demo", LORA_STRENGTH)], device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
+    for name, recipe in RECIPES.items():
+        if name not in known["recipes"]:
+            known["recipes"][name] = [asdict(each) for each in measure(plan, recipe, model, vae)]
+            write_cache(known)
+            write_report(known, plan, args.out)
+            log.info("%s: done", name)
+    if "cache" not in known:
+        known["cache"] = cache_speed_up(plan, model)
+        write_cache(known)
+        write_report(known, plan, args.out)
+
+
+if __name__ == "__main__":
+    main()
