@@ -31,6 +31,7 @@ ALWAYS = {"start_percent": 0.0, "end_percent": 1.0}
 LORA_ALONE = Case({"lora_name": LORA.name})
 SHIFT = Case({"shift": 2.0}, sampler="KSampler")  # Pusa Sampler has a shift of its own
 SPEED = "it says how to compute, not what"
+OF_UNETS = "it scales layers that have the names of a UNet's"
 
 CASES: dict[str, Case] = {
     # ComfyUI
@@ -38,6 +39,8 @@ CASES: dict[str, Case] = {
     "ContextWindowsManual": Case({"context_length": 5, "context_overlap": 2, "dim": 2}),
     "DifferentialDiffusion": Case(no_effect="the mask of the LATENT holds noise levels"),
     "EasyCache": Case({"reuse_threshold": 3.0, **ALWAYS}),
+    "Epsilon Scaling": Case({"scaling_factor": 1.05}),
+    "FreSca": Case({"scale_low": 1.5, "freq_cutoff": 2}),
     "LazyCache": Case({"reuse_threshold": 3.0, **ALWAYS}),
     "LoraLoader": LORA_ALONE,
     "LoraLoaderBypass": LORA_ALONE,
@@ -55,11 +58,16 @@ CASES: dict[str, Case] = {
     "NAGuidance": Case(no_effect="its hook, attn1_output_patch, is not one of the Wan network"),
     "PatchModelAddDownscale": Case(no_effect="it patches the input blocks of a UNet"),
     "PerpNeg": Case({"empty_conditioning": ["empty", 0]}),
+    "PerturbedAttentionGuidance": Case(no_effect="it replaces an attention in the middle block of a UNet"),
     "RescaleCFG": Case({"multiplier": 1.0}),
     "ScaleROPE": Case({"scale_t": 0.4, "scale_x": 0.5, "shift_y": 2.0}),
     "SelectModelDevice": Case(no_effect=SPEED),
     "SkipLayerGuidanceDiT": Case({"double_layers": "1", **ALWAYS}),
     "SkipLayerGuidanceDiTSimple": Case({"double_layers": "1", **ALWAYS}),
+    "TemporalScoreRescaling": Case({"tsr_k": 0.7}),
+    "UNetCrossAttentionMultiply": Case(no_effect=OF_UNETS),
+    "UNetSelfAttentionMultiply": Case(no_effect=OF_UNETS),
+    "UNetTemporalAttentionMultiply": Case(no_effect=OF_UNETS),
     "WanContextWindowsManual": Case({"context_length": 17, "context_overlap": 4}),
     "wanBlockSwap": Case(no_effect="ComfyUI keeps it for old graphs; it does nothing"),
     # ComfyUI-KJNodes
