@@ -1,13 +1,18 @@
-"""Frame Conditioning Mask: sets the noise levels of individual latent frames of a LATENT."""
+"""Frame Conditioning Mask: sets the noise levels of latent frames of a LATENT, and of areas within them."""
 
 import torch
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ..pusa_core import Given
 from ..pusa_core.analysis.timeline import draw_timeline
+from ..pusa_core.media.vae import STRIDE
+from ..pusa_core.sampling.fit import fit_pictures
 from ..pusa_core.sampling.keyframes import pixel_length
-from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries
+from ..pusa_core.sampling.masks import mask_levels
+from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries, range_of_frames
 from .comfyui.images import as_image
+from .comfyui.inputs import check_number
 from .comfyui.latents import (
     Latent,
     check_samples,
@@ -32,6 +37,29 @@ def levels_to_change(latent: Latent) -> Tensor:
         return torch.ones(latent["samples"].shape[2])
 
 
+def tokens_of_mask(mask: Tensor, samples: Tensor) -> Tensor:
+    """A MASK ``[T, H, W]`` or ``[H, W]`` on the tokens of a video, ``[F, h, w]``: white is 1.
+
+    It is scaled to cover the video and cropped, as pictures are. Raises ``ValueError`` for anything else, or another
+    number of pictures than one or one for each frame.
+    """
+    pictures = mask[None] if mask.ndim == 2 else mask
+    if pictures.ndim != 3 or not pictures.numel():
+        raise ValueError(f"mask has shape {list(mask.shape)}; it must hold a picture, [frames, height, width]")
+    if not pictures.isfinite().all():
+        raise ValueError("mask contains NaN or infinite values; look for the node before that made them")
+    frames, height, width = samples.shape[2:]
+    pictures = pictures.float().cpu().clamp(0, 1)
+    fitted = fit_pictures(pictures[..., None], (width * STRIDE, height * STRIDE))[..., 0]
+    tokens = mask_levels(fitted, pixel_length(frames))
+    if not tokens.any():
+        warn(
+            "mask is black, so it changes nothing. Load Image gives such a mask with a picture that has none: paint "
+            "the area in its mask editor."
+        )
+    return tokens
+
+
 class PusaFrameMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -39,7 +67,10 @@ class PusaFrameMask(io.ComfyNode):
             node_id="PusaFrameMask",
             display_name="Frame Conditioning Mask",
             category="Pusa",
-            search_aliases=["timeline", "noise level", "noise multipliers", "per-frame noise", "denoise per frame"],
+            search_aliases=[
+                *("timeline", "noise level", "noise multipliers", "per-frame noise", "denoise per frame"),
+                *("inpaint", "outpaint", "video inpainting", "region"),
+            ],
             description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
             inputs=[
                 io.Latent.Input("latent", tooltip="A video with given frames, from VAE Encode Keyframes."),
@@ -51,12 +82,32 @@ class PusaFrameMask(io.ComfyNode):
                     'last; p76 is the one that covers pixel frame 76. For example "0:0.3, -1:0.7", "p69-80:0.2", or '
                     'the ramp "0-3:0..0.5". Other frames keep their level.',
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="An area that gets a level of its own, such as from Load Image's mask editor: one picture, "
+                    "or one for each frame of the video. White gets mask_level, black keeps the level of its frame, "
+                    "greys are in between. Snaps to squares of 16 pixels.",
+                ),
+                io.Float.Input(
+                    "mask_level",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=io.NumberDisplay.slider,
+                    optional=True,
+                    tooltip="Noise level of what is white in the mask: 1 generates it anew. Ignored without a mask.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
                     display_name="LATENT", tooltip="The same video with these noise levels, to a sampler."
                 ),
-                io.Image.Output(display_name="timeline", tooltip="A picture of the noise level of every frame."),
+                io.Image.Output(
+                    display_name="timeline",
+                    tooltip="A picture of the noise level of every frame.",
+                ),
             ],
         )
 
@@ -69,21 +120,28 @@ class PusaFrameMask(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, latent: Latent, noise_levels: str) -> io.NodeOutput:
+    def execute(
+        cls, latent: Latent, noise_levels: str, mask: Tensor | None = None, mask_level: float = 1.0
+    ) -> io.NodeOutput:
+        check_number(mask_level, "mask_level", 0, 1)
         samples = check_samples(latent, "latent")
         levels = levels_to_change(latent)
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level
+        of_frames = range_of_frames(levels)[1]
+        if mask is not None:
+            levels = Given(samples, levels).masked(tokens_of_mask(mask, samples), mask_level).noise_levels
         if empty := frames_without_picture(samples, levels):
+            lowest = range_of_frames(levels)[0][empty[0]]
             warn(
-                f"noise_levels sets latent frame {empty[0]} to {levels[empty[0]]:g}, but no picture is there, and the "
-                f"sampler will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level "
-                f"at 1. Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
+                f"noise_levels sets latent frame {empty[0]} to {lowest:g}, but no picture is there, and the sampler "
+                f"will refuse it: put VAE Encode Keyframes at that frame before this node, or leave its level at 1. "
+                f"Frames without a picture: {', '.join(map(str, empty[:20]))}{', ...' * (len(empty) > 20)}."
             )
         given = holds_picture(samples).nonzero().flatten().tolist()
         timeline = as_image(draw_timeline(levels, frozenset(empty), rough_pictures(latent, given)))
         numbers = {
-            "noise_levels": levels.tolist(),
+            "noise_levels": of_frames.tolist(),
             "given": given,
             "frames": [pixel_length(len(levels))],
         }

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..pusa_core import flow_sigmas, sigma_table, switch_step
+from ..pusa_core.model.modulation import limit_levels
 from ..pusa_core.sampling.denoise import EXPERT_BOUNDARY
 from .comfyui.inputs import check_number
 from .comfyui.latents import Latent, check_given, check_samples, ignored_pictures, noise_levels_of
@@ -121,7 +122,7 @@ class PusaSampler(io.ComfyNode):
         if ignored := ignored_pictures(samples, levels, "latent"):
             warn(ignored)
         sigmas = flow_sigmas(steps, shift)
-        stages = split_stages(model, model_low, sigmas, sigma_table(sigmas, levels), switch)
+        stages = split_stages(model, model_low, sigmas, sigma_table(sigmas, limit_levels(levels)), switch)
         result = sample_frames(
             stages, positive, negative, cfg, seed, samples, latent.get("batch_index"), given_frames_refresh
         )

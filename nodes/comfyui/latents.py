@@ -1,11 +1,15 @@
-"""Noise levels per latent frame, stored in a LATENT as ``noise_mask [1, 1, F, 1, 1]``."""
+"""Noise levels per latent frame or token, stored in a LATENT as ``noise_mask [1, 1, F, 1, 1]`` or ``[1, 1, F, h, w]``.
+
+Tokens are squares of 2 x 2 latents, 16 x 16 pixels.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
+
+from ...pusa_core.sampling.schedule import PATCH, range_of_frames
 
 Latent = dict[str, Any]
 
@@ -14,13 +18,13 @@ _FIX = "set the noise levels again with Frame Conditioning Mask, behind that nod
 _CUT = (
     "a node such as TrimVideoLatent, LatentCut or LatentConcat has changed the frames and left the noise_mask as it was"
 )
-_SPATIAL = "a node such as SetLatentNoiseMask has set it, which masks areas of a picture"
+_SPATIAL = "a node such as SetLatentNoiseMask has set it, whose mask Frame Conditioning Mask takes as well"
 
 
 class NoiseMask(Tensor):
-    """A ``noise_mask [1, 1, F, 1, 1]`` that is never interpolated in time.
+    """A ``noise_mask [1, 1, F, 1, 1]`` or ``[1, 1, F, h, w]`` that keeps its values.
 
-    Newer versions of ComfyUI interpolate a mask to the length of the video before a MODEL can see it, so that the
+    Newer versions of ComfyUI interpolate a mask to the size of the video before a MODEL can see it, so that the
     levels of another video would look right, and nobody asked for them.
     """
 
@@ -31,10 +35,10 @@ class NoiseMask(Tensor):
         if func is not torch.nn.functional.interpolate:
             return super().__torch_function__(func, types, args, kwargs or {})
         mask, size = args[0], torch.Size((kwargs or {}).get("size") or args[1])
-        check_mask(mask, size[0], "latent_image")
-        if mask.shape[2:] != size and mask.shape[3:] == (1, 1):
-            return mask.expand(*mask.shape[:2], *size)  # the very values, where interpolation would round
-        return super().__torch_function__(func, types, args, kwargs or {})
+        check_mask(mask, size, "latent_image")
+        if mask.shape[3:] not in ((1, 1), size[1:]):  # one for each token
+            mask = mask.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)
+        return mask.expand(*mask.shape[:2], *size)  # the very values, where interpolation would round
 
 
 def check_samples(latent: Latent, name: str) -> Tensor:
@@ -60,41 +64,54 @@ def check_samples(latent: Latent, name: str) -> Tensor:
 
 
 def noise_levels_of(latent: Latent, name: str) -> Tensor:
-    """Noise levels ``[F]`` of a LATENT input: its ``noise_mask``, or 1 for every frame without one.
+    """Noise levels of a LATENT input: its ``noise_mask``, or 1 for every frame without one.
 
-    Raises ``ValueError`` for a mask that is not one value in 0..1 per latent frame.
+    ``[F]``, or ``[F, h, w]``, of tokens, if they vary within a frame. Raises ``ValueError`` for a mask that is not one
+    value in 0..1 per latent frame or token.
     """
-    frames = latent["samples"].shape[2]
+    size = latent["samples"].shape[2:]
     mask = latent.get("noise_mask")
     if mask is None:
-        return torch.ones(frames)
-    check_mask(mask, frames, name)
-    by_frame = rearrange(mask.as_subclass(Tensor).float().cpu(), "b c f h w -> f (b c h w)")
-    levels = by_frame[:, 0]
-    if not torch.equal(by_frame, levels[:, None].expand_as(by_frame)):
-        raise ValueError(f"{name} has a noise_mask that varies within a frame or over the batch: {_SPATIAL}; {_FIX}")
+        return torch.ones(size[0])
+    check_mask(mask, size, name)
+    mask = mask.as_subclass(Tensor).float().cpu()
+    levels = mask[0, 0]
+    if not torch.equal(mask, levels.expand_as(mask)):
+        raise ValueError(f"{name} has a noise_mask that varies over the batch: {_SPATIAL}; {_FIX}")
+    if levels.shape[1:] == size[1:]:  # one for each latent
+        by_latent, levels = levels, levels[:, ::PATCH, ::PATCH]
+        if not torch.equal(by_latent, levels.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)):
+            raise ValueError(f"{name} has a noise_mask that varies within 16 x 16 pixels: {_SPATIAL}; {_FIX}")
     if not ((levels >= 0) & (levels <= 1)).all():
         bad = levels[~((levels >= 0) & (levels <= 1))][0].item()
         raise ValueError(
             f"{name} has the noise level {bad:g}; levels go from 0 (keep as given) to 1 (generate); {_FIX}"
         )
-    return levels.expand(frames).clone()
+    levels = levels.expand(size[0], -1, -1)
+    low, high = range_of_frames(levels)
+    return low if torch.equal(low, high) else levels.clone()
 
 
-def check_mask(mask: Tensor, frames: int, name: str) -> None:
-    """Raise ``ValueError`` unless the ``noise_mask`` of a LATENT has a value for each latent frame, or one for all."""
+def check_mask(mask: Tensor, size: torch.Size, name: str) -> None:
+    """Raise ``ValueError`` unless a ``noise_mask`` fits latents of ``size``: frames, height, width.
+
+    It needs a value for each frame, or one for all, which may differ over tokens or latents.
+    """
     if not mask.numel():
         raise ValueError(f"{name} has a noise_mask of shape {list(mask.shape)}, which is empty; {_FIX}")
-    if mask.ndim != 5 or mask.shape[2] not in (1, frames):
+    frames, height, width = size
+    grid = (height // PATCH, width // PATCH)
+    if mask.ndim != 5 or mask.shape[2] not in (1, frames) or mask.shape[3:] not in ((1, 1), grid, (height, width)):
         raise ValueError(
             f"{name} has a noise_mask of shape {list(mask.shape)}, which is not one noise level for each of its "
-            f"{frames} latent frames, [1, 1, {frames}, 1, 1]: {_CUT if mask.ndim == 5 else _SPATIAL}; {_FIX}"
+            f"{frames} latent frames, [1, 1, {frames}, 1, 1], or tokens, {[1, 1, frames, *grid]}: "
+            f"{_CUT if mask.ndim == 5 else _SPATIAL}; {_FIX}"
         )
 
 
 def with_noise_levels(latent: Latent, samples: Tensor, levels: Tensor) -> Latent:
-    """A copy of ``latent`` with other samples and noise levels ``[F]``."""
-    mask = rearrange(levels, "f -> 1 1 f 1 1").as_subclass(NoiseMask)
+    """A copy of ``latent`` with other samples and noise levels ``[F]`` or ``[F, h, w]``."""
+    mask = levels.reshape(1, 1, len(levels), *(levels.shape[1:] or (1, 1))).as_subclass(NoiseMask)
     return {**latent, "samples": samples, "noise_mask": mask}
 
 
@@ -114,15 +131,16 @@ def ignored_pictures(samples: Tensor, levels: Tensor, name: str) -> str:
 
 
 def frames_without_picture(samples: Tensor, levels: Tensor) -> list[int]:
-    """The frames with a noise level below 1 that nobody has given."""
-    return ((levels < 1) & ~holds_picture(samples)).nonzero().flatten().tolist()
+    """The frames with a noise level below 1, wholly or in part, that nobody has given."""
+    return ((range_of_frames(levels)[0] < 1) & ~holds_picture(samples)).nonzero().flatten().tolist()
 
 
 def check_given(samples: Tensor, levels: Tensor, name: str) -> None:
     """Raise ``ValueError`` when a frame with a noise level below 1 holds no picture."""
     empty = frames_without_picture(samples, levels)
     if empty:
+        level = range_of_frames(levels)[0][empty[0]]
         raise ValueError(
-            f"{name} has the noise level {levels[empty[0]]:g} at latent frame {empty[0]}, but no picture there; "
-            f"put VAE Encode Keyframes at that frame before it, or leave the frame's level at 1"
+            f"{name} has the noise level {level:g} at latent frame {empty[0]}, but no picture there; put VAE Encode "
+            f"Keyframes at that frame before it, or leave the frame's level at 1"
         )

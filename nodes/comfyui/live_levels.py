@@ -5,6 +5,7 @@ from comfy.samplers import Sampler
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
+from ...pusa_core.sampling.schedule import range_of_frames
 from .timesteps import PerFrameSampler, StepCallback
 
 EVENT = "pusa.noise_levels"  # web/js/timeline.js listens
@@ -12,10 +13,15 @@ DECIMALS = 4
 
 
 def report_levels(callback: StepCallback | None, sampler: Sampler, sigmas: Tensor) -> StepCallback:
-    """``callback``, and before it a message with the levels ``[F]`` that the frames have after the step."""
+    """``callback``, and before it a message with the levels ``[F]`` that the frames have after the step.
+
+    Where levels vary within a frame, that is the highest.
+    """
 
     def report(step: int, denoised: Tensor, latents: Tensor, steps: int) -> None:
-        levels = sampler.levels_at(step + 1, sigmas) if isinstance(sampler, PerFrameSampler) else sigmas[step + 1]
+        levels = sigmas[step + 1]
+        if isinstance(sampler, PerFrameSampler):
+            levels = range_of_frames(sampler.levels_at(step + 1, sigmas))[1]
         tell_levels(levels.expand(latents.shape[2]) if latents.ndim == 5 else levels.reshape(-1))
         if callback is not None:
             callback(step, denoised, latents, steps)

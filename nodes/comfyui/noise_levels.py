@@ -7,7 +7,8 @@ it is.
 ComfyUI's samplers keep one sigma per step. With the velocity of frame ``f`` multiplied by its noise level ``m_f``,
 ``x - sigma m_f v = x - sigma_f v`` is the denoised estimate of that frame, and ``(x - estimate) / sigma = m_f v`` is
 its derivative along its own noise levels. A sampler whose step depends only on ratios of sigmas therefore treats every
-frame as if it were sampled alone; those are the samplers in :data:`EXACT`.
+frame as if it were sampled alone; those are the samplers in :data:`EXACT`. The same holds for every token where levels
+vary within a frame.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...pusa_core.model.modulation import limit_levels
 from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
 from .conditioning import check_conditionings
@@ -65,7 +67,7 @@ def check_sampler(sampler: Any) -> None:
 
 
 class GuiderAtLevels:
-    """ComfyUI's guider, asked for the denoised estimate of every frame at ``levels [F]`` times the sigma of a call."""
+    """ComfyUI's guider, asked for the denoised estimate at ``levels [F]`` or ``[F, h, w]`` times a call's sigma."""
 
     def __init__(self, guider: Any, levels: Tensor) -> None:
         self._guider = guider
@@ -80,7 +82,7 @@ class GuiderAtLevels:
 
 
 class AtNoiseLevels(PerFrameSampler):
-    """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]``.
+    """Runs ``sampler`` at the noise levels ``sigma m_f`` of ``levels [F]`` or ``[F, h, w]``.
 
     Replaces the sampler itself, so that given frames are mixed in after any node that modifies the noise (FreeNoise,
     for example).
@@ -158,7 +160,7 @@ def sample_frames_at_levels(
 
 
 def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor | None) -> Tensor:
-    """The noise levels ``[F]`` of the latents that are sampled, or ``[1]`` where they have no mask."""
+    """The noise levels ``[F]`` or ``[F, h, w]`` of the latents that are sampled, or ``[1]`` where they have no mask."""
     if denoise_mask is None:
         return torch.ones(1)
     check_samples({"samples": latent_image}, "latent_image")
@@ -167,7 +169,7 @@ def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor | None) -> Tenso
         denoise_mask = (denoise_mask * 1e6).round() / 1e6
     levels = noise_levels_of({"samples": latent_image, "noise_mask": denoise_mask}, "latent_image")
     check_given(latent_image, levels, "latent_image")
-    return levels
+    return limit_levels(levels)
 
 
 def check_options(model_options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ...pusa_core import euler_sample, start_latents
 from ...pusa_core.model.kv_cache import FrozenFrames
 from ...pusa_core.sampling.sampler import NotFiniteError, per_frame
-from ...pusa_core.sampling.schedule import TIMESTEPS
+from ...pusa_core.sampling.schedule import TIMESTEPS, range_of_frames
 from .model import describe_files
 from .network import CACHES, KVCaches
 from .noise_levels import read_noise_levels
@@ -20,7 +20,7 @@ from .timesteps import PerFrameSampler, StepCallback, at_timesteps
 
 
 class PusaEuler(PerFrameSampler):
-    """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]``.
+    """A SAMPLER that runs :func:`pusa_core.euler_sample` down ``table [steps + 1, F]`` or ``[steps + 1, F, h, w]``.
 
     ``continues``: the input latents are already at the noise levels of the table's first row; no noise is added.
     ``refresh``: as in :class:`pusa_core.model.kv_cache.FrozenFrames`; 1: no cache.
@@ -70,7 +70,7 @@ class PusaEuler(PerFrameSampler):
 
 def preview_frame(table: Tensor) -> int:
     """The median frame of those at the highest noise level; a preview of a given frame would look finished."""
-    levels = table[0]
+    levels = range_of_frames(table[0])[1]
     return int((levels == levels.max()).nonzero().flatten().median())
 
 
@@ -84,7 +84,7 @@ def sample_frames(
     batch_index: list[int] | None = None,
     refresh: int = 1,
 ) -> Tensor:
-    """Sample through consecutive stages of ``(MODEL, sigmas [steps + 1], table [steps + 1, F])``.
+    """Sample through consecutive stages of ``(MODEL, sigmas [steps + 1], table [steps + 1, F or F, h, w])``.
 
     ``given [B, C, F, H, W]`` and the result are raw VAE latents. Frames that stay at noise level 0 are returned
     bit-exactly. ``refresh`` as in :class:`PusaEuler`.

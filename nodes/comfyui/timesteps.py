@@ -1,8 +1,8 @@
-"""One timestep per latent frame at the network, inside ComfyUI's own sampling, which has one sigma per step.
+"""One timestep per latent frame or token at the network, inside ComfyUI's own sampling, which has one sigma per step.
 
-A sampler calls ComfyUI's guider with the options of :func:`at_timesteps`: the timesteps ``[F]`` of that call, and the
-wrapper of the network that reads them. Both live in the options of a single call, so the MODEL itself stays as it is
-and clones of it may run concurrently.
+A sampler calls ComfyUI's guider with the options of :func:`at_timesteps`: the timesteps ``[F]`` or ``[F, h, w]`` of
+that call, and the wrapper of the network that reads them. Both live in the options of a single call, so the MODEL
+itself stays as it is and clones of it may run concurrently.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ...pusa_core.sampling.sampler import per_frame
-from ...pusa_core.sampling.schedule import TIMESTEPS
+from ...pusa_core.sampling.schedule import PATCH, TIMESTEPS
 from .network import refuse_extra_tokens
 
 KEY = "pusa_timesteps"
@@ -25,17 +25,17 @@ StepCallback = Callable[[int, Tensor, Tensor, int], None]
 
 
 class PerFrameSampler(comfy.samplers.Sampler):
-    """A SAMPLER with a noise level for every latent frame. ``levels [F]``: a frame at 0 is returned unchanged."""
+    """A SAMPLER with a noise level for every latent frame ``[F]`` or token ``[F, h, w]``: 0 is returned unchanged."""
 
     levels: Tensor
 
     def levels_at(self, step: int, sigmas: Tensor) -> Tensor:
-        """The noise levels ``[F]`` of the frames when ``step`` steps down ``sigmas`` are done."""
+        """The noise levels when ``step`` steps down ``sigmas`` are done."""
         return sigmas[step] * self.levels.to(sigmas)
 
 
 def at_timesteps(model_options: dict[str, Any], timesteps: Tensor, **transformer_options: Any) -> dict[str, Any]:
-    """A copy of ``model_options`` with which the network computes at ``timesteps [F]``."""
+    """A copy of ``model_options`` with which the network computes at ``timesteps [F]`` or ``[F, h, w]``."""
     options = create_model_options_clone(model_options)
     add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, per_frame_timesteps, options, is_model_options=True)
     options["transformer_options"] |= {KEY: timesteps, **transformer_options}
@@ -45,7 +45,7 @@ def at_timesteps(model_options: dict[str, Any], timesteps: Tensor, **transformer
 def per_frame_timesteps(
     executor: Callable[..., Tensor], x: Tensor, timestep: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
-    """Wrapper of the network that replaces the timestep ``[B]`` with per-frame timesteps ``[B, F]``.
+    """Wrapper of the network that replaces the timestep ``[B]`` with one per frame, ``[B, F]``, or token, ``[B, N]``.
 
     The velocity is scaled by ``sigma_f / sigma``, so that ComfyUI's ``x - sigma v`` is the denoised estimate of every
     frame at any noise level, as guidance variants and other nodes expect.
@@ -54,13 +54,13 @@ def per_frame_timesteps(
     refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
     timesteps = window_of(options[KEY], options).to(timestep)
     check_frames(timesteps, x)
-    velocity = executor(x, timesteps.expand(x.shape[0], -1), *args, **kwargs).float()
+    velocity = executor(x, timesteps.flatten().expand(x.shape[0], -1), *args, **kwargs).float()
     sigma = options["sigmas"].to(velocity).view(-1)[0]
     return velocity * (per_frame(timesteps, velocity) / (TIMESTEPS * sigma))
 
 
 def window_of(values: Tensor, options: dict[str, Any]) -> Tensor:
-    """The entries of ``values [F]`` for the frames in the current context window."""
+    """The entries of ``values [F, ...]`` for the frames in the current context window."""
     window = options.get("context_window")
     if window is None:
         return values
@@ -70,13 +70,18 @@ def window_of(values: Tensor, options: dict[str, Any]) -> Tensor:
 
 
 def check_frames(values: Tensor, latents: Tensor) -> None:
-    """Raise ``ValueError`` unless ``values [F]`` has one entry per latent frame; ComfyUI's network does not check."""
-    if len(values) != latents.shape[2]:
+    """Raise ``ValueError`` unless ``values`` has one entry per frame, or token; ComfyUI's network does not check."""
+    frames, height, width = latents.shape[2:]
+    if len(values) != frames:
+        raise ValueError(f"{len(values)} noise levels for {frames} latent frames; remove the nodes that cut frames")
+    grid = (height // PATCH, width // PATCH)
+    if values.ndim == 3 and values.shape[1:] != grid:
         raise ValueError(
-            f"{len(values)} noise levels for {latents.shape[2]} latent frames; remove the nodes that cut frames"
+            f"noise levels of {values.shape[1]} x {values.shape[2]} tokens for frames of {grid[0]} x {grid[1]}; remove "
+            f"the nodes that cut or resize frames while they are sampled"
         )
 
 
 def keep_given(samples: Tensor, given: Tensor, levels: Tensor) -> Tensor:
-    """``samples [B, C, F, H, W]``, with the bits of ``given`` in the frames whose level in ``levels [F]`` is 0."""
+    """``samples [B, C, F, H, W]``, with the bits of ``given`` where ``levels [F]`` or ``[F, h, w]`` are 0."""
     return torch.where(per_frame(levels, samples) == 0, given.to(samples), samples)

@@ -5,10 +5,12 @@ The same strip as the editor of *Frame Conditioning Mask* (``web/js/drawing.js``
 
 from collections.abc import Collection, Mapping
 
+import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from ..sampling.keyframes import STRIDE, pixel_frames_of
+from ..sampling.schedule import range_of_frames
 
 FPS = 16  # of Wan's videos
 CELL_WIDTH, CELL_HEIGHT, GAP = 112, 128, 4  # of a cell; that of frame 0 is a quarter as wide, as are its frames
@@ -22,7 +24,10 @@ GENERATED, GIVEN, MISSING, HATCH = (39, 43, 51), (150, 92, 28), (140, 28, 28), (
 def draw_timeline(
     levels: Tensor, missing: Collection[int] = (), pictures: Mapping[int, Image.Image] | None = None
 ) -> Image.Image:
-    """The strip of noise levels ``[F]``. A bar as high as its level, and a word or number, tell how a frame is made.
+    """The strip of noise levels ``[F]``, or ``[F, h, w]`` of tokens.
+
+    A bar as high as its level, and a word or number, tell how a frame is made. Where levels vary within a frame, its
+    cell shows them in place: hatched at 1, the picture at 0, and a mixture between.
 
     ``missing``: frames that are to be kept, but that nobody has given; they are hatched, and marked as such.
     ``pictures``: of given frames, shown in their cells.
@@ -31,10 +36,14 @@ def draw_timeline(
     rows = _rows(frames)
     width = GUTTER + min(CELLS_PER_ROW + 1, frames) * (CELL_WIDTH + GAP) - CELL_WIDTH * 3 // 4
     image = Image.new("RGB", (max(width, 240), len(rows) * (RULER + CELL_HEIGHT + FEET)), PAPER)
-    strip = _Strip(image, levels.tolist(), frozenset(missing), pictures or {})
+    strip = _Strip(image, levels, frozenset(missing), pictures or {})
     for row, members in enumerate(rows):
         strip.draw_row(row * (RULER + CELL_HEIGHT + FEET) + RULER, members)
     return image
+
+
+def _state(level: float) -> str:
+    return "new" if level == 1 else "kept" if level == 0 else f"{level:.2g}"
 
 
 def _rows(frames: int) -> list[range]:
@@ -45,9 +54,10 @@ def _rows(frames: int) -> list[range]:
 
 class _Strip:
     def __init__(
-        self, image: Image.Image, levels: list[float], missing: frozenset[int], pictures: Mapping[int, Image.Image]
+        self, image: Image.Image, levels: Tensor, missing: frozenset[int], pictures: Mapping[int, Image.Image]
     ) -> None:
         self.image, self.levels, self.missing, self.pictures = image, levels, missing, pictures
+        self.ranges = list(zip(*(ends.tolist() for ends in range_of_frames(levels)), strict=True))
         self.pen = ImageDraw.Draw(image)
         self.font = ImageFont.load_default(FONT_SIZE)
 
@@ -74,14 +84,18 @@ class _Strip:
 
     def _draw_cell(self, frame: int, box: tuple[int, int, int, int]) -> None:
         left, top, right, bottom = box
-        level = self.levels[frame]
+        low, level = self.ranges[frame]
         self.pen.rectangle(box, fill=GENERATED)
         if frame in self.pictures:
             size = (right - left + 1, bottom - top + 1)
             self.image.paste(ImageOps.fit(self.pictures[frame], size), (left, top))
         line = round(top + (bottom - top) * (1 - level))
-        if level == 1 or frame in self.missing:
-            self._hatch(box, MISSING if frame in self.missing else HATCH)
+        if frame in self.missing:
+            self._hatch(box, MISSING)
+        elif low < level:
+            self._hatch(box, HATCH, self.levels[frame])
+        elif level == 1:
+            self._hatch(box, HATCH)
         else:
             bar = (left, line, right, bottom)
             tint = Image.new("RGB", (right - left + 1, bottom - line + 1), GIVEN)
@@ -89,22 +103,25 @@ class _Strip:
             self.pen.rectangle(
                 (left, max(min(line, bottom - 5), top), right, max(min(line + 5, bottom), top + 5)), fill=LINE
             )
-        self._label(frame, level, box)
+        self._label(frame, f"{low:.2g} - {level:.2g}" if low < level else _state(level), box)
 
-    def _hatch(self, box: tuple[int, int, int, int], ink: tuple[int, int, int]) -> None:
+    def _hatch(self, box: tuple[int, int, int, int], ink: tuple[int, int, int], opacity: Tensor | None = None) -> None:
+        """``opacity [h, w]``: of parts of the cell, cropped as a picture of the frame is."""
         left, top, right, bottom = box
         cell = Image.new("RGB", (right - left + 1, bottom - top + 1), GENERATED)
         pen = ImageDraw.Draw(cell)
         for x in range(-cell.height, cell.width, 18):
             pen.line((x, cell.height, x + cell.height, 0), fill=ink, width=3)
-        self.image.paste(cell, (left, top))
+        mask = None
+        if opacity is not None:
+            mask = Image.fromarray((opacity * 255).round().to(torch.uint8).numpy())
+            mask = ImageOps.fit(mask, cell.size, Image.Resampling.NEAREST)
+        self.image.paste(cell, (left, top), mask)
 
-    def _label(self, frame: int, level: float, box: tuple[int, int, int, int]) -> None:
+    def _label(self, frame: int, state: str, box: tuple[int, int, int, int]) -> None:
         left, top, right, bottom = box
         middle = (left + right) // 2
-        state = (
-            "not given" if frame in self.missing else "new" if level == 1 else "kept" if level == 0 else f"{level:.2g}"
-        )
+        state = "not given" if frame in self.missing else state
         if frame == 0:  # too narrow for words: they stand on end
             self._upright(state, box)
         else:

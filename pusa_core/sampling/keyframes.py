@@ -163,7 +163,7 @@ class Given:
                 f"keyframe latents of shape {tuple(keyframe.shape)} do not fit a video of {tuple(self.latents.shape)}; "
                 f"resize the picture to {self.latents.shape[-1] * 8} x {self.latents.shape[-2] * 8}"
             )
-        clash = [frame for frame in range(start, start + length) if self.noise_levels[frame] < 1]
+        clash = [frame for frame in range(start, start + length) if (self.noise_levels[frame] < 1).any()]
         if clash:
             raise ValueError(f"latent frame {clash[0]} is given twice; move one of the two keyframes")
         latents, levels = self.latents.clone(), self.noise_levels.clone()
@@ -171,13 +171,13 @@ class Given:
         levels[start : start + length] = noise_level
         return Given(latents, levels)
 
-    def masked(self, mask: Tensor) -> "Given":
-        """A copy of which parts are made anew. ``mask [F, h, w]``: 0 keeps a frame's own level, 1 is level 1.
+    def masked(self, mask: Tensor, level: float = 1.0) -> "Given":
+        """A copy with parts at ``level``. ``mask [F, h, w]``: 0 keeps the present level, 1 is ``level``.
 
         Called when all keyframes are placed.
         """
-        own = self.noise_levels[:, None, None]
-        return Given(self.latents, own + (1 - own) * mask.to(own))
+        own = self.noise_levels if self.noise_levels.ndim == 3 else self.noise_levels[:, None, None]
+        return Given(self.latents, own.lerp(own.new_tensor(level), mask.to(own)))
 
 
 def first_latent(position: int, length: int, frames: int) -> int:

@@ -25,15 +25,15 @@ def mask_levels(pictures: Tensor, frames: int) -> Tensor:
     only what is black throughout is kept exactly. Greys are rounded to sixteen levels.
 
     Args:
-        pictures: ``[T, H, W, 3]`` in 0..1: one for all frames, or one for each of the video's.
+        pictures: ``[T, H, W]`` in 0..1: one for all frames, or one for each of the video's.
         frames: the number of pixel frames of the video.
 
     Raises ``ValueError`` for another number of pictures.
     """
     if len(pictures) not in (1, frames):
         raise ValueError(f"the mask has {len(pictures)} pictures; give one, or one for each of the {frames} frames")
-    grey = (pictures.mean(dim=-1) * GREYS).round() / GREYS
-    tokens = F.max_pool2d(grey[:, None], TOKEN)[:, 0]  # [T, h, w]
+    greys = (pictures * GREYS).round() / GREYS
+    tokens = F.max_pool2d(greys[:, None], TOKEN)[:, 0]  # [T, h, w]
     if len(tokens) == 1:
         return tokens.expand(latent_length(frames), -1, -1)
     return torch.stack([tokens[list(pixel_frames_of(frame))].amax(dim=0) for frame in range(latent_length(frames))])
@@ -44,7 +44,7 @@ def read_mask(path: str | PathLike, size: tuple[int, int], frames: int) -> Tenso
 
     Raises ``FileNotFoundError``, or ``ValueError`` for a file that is neither.
     """
-    return mask_levels(read_frames(path, size, first=frames + 1), frames)
+    return mask_levels(read_frames(path, size, first=frames + 1).mean(dim=-1), frames)
 
 
 @dataclass(frozen=True)

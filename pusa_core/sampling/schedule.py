@@ -202,6 +202,12 @@ def sigma_table(sigmas: Tensor, noise_levels: Tensor) -> Tensor:
     return torch.einsum("s,...->s...", sigmas, noise_levels.to(sigmas))
 
 
+def range_of_frames(levels: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest of each frame, ``[F]`` both, of levels ``[F]`` or ``[F, h, w]``."""
+    low, high = levels.reshape(len(levels), -1).aminmax(dim=1)
+    return low, high
+
+
 def switch_step(sigmas: Tensor, boundary: float) -> int:
     """Number of steps that start at or above ``boundary``: the steps of Wan2.2's high-noise expert."""
     if not math.isfinite(boundary):

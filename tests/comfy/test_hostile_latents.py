@@ -1,6 +1,7 @@
 """Hostile LATENTs, masks and IMAGEs: accepted with what holds of every video, or refused by name."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,15 @@ def test_an_image_or_a_latent_without_frames_is_refused_by_name(report: dict[str
 
 
 def test_a_mask_keeps_its_values_and_its_length_where_comfyui_interpolates_it(report: dict[str, Any]) -> None:
-    assert report["mask kept"]
+    assert report["mask kept"] and report["mask of tokens kept"]
     assert report["mask of 4"].startswith("latent_image has a noise_mask of shape [1, 1, 3, 1, 1], which is not one")
+
+
+def test_a_mask_that_is_not_of_tokens_is_refused(report: dict[str, Any]) -> None:
+    assert re.search(
+        r"shape \[1, 1, 3, 2, 2\], which is not .* or tokens, \[1, 1, 3, 2, 4\]", report["mask of other tokens"]
+    )
+    assert report["mask within tokens"].startswith("latent has a noise_mask that varies within 16 x 16 pixels: a node")
 
 
 def test_another_number_of_frames_at_the_network_is_refused(report: dict[str, Any]) -> None:

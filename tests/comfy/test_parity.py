@@ -36,7 +36,7 @@ def normalisation() -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def sample_with_core(
     given: Tensor,
-    levels: str,
+    levels: str | Tensor,
     lora_strength: float,
     cfg: float,
     seed: int,
@@ -51,7 +51,8 @@ def sample_with_core(
     if lora_strength:
         merge_lora(model, random_lora(), lora_strength)
     mean, std = normalisation()
-    table = sigma_table(flow_sigmas(steps, 5.0), parse_noise_levels(levels, given.shape[2]))
+    levels = parse_noise_levels(levels, given.shape[2]) if isinstance(levels, str) else levels
+    table = sigma_table(flow_sigmas(steps, 5.0), levels)
     noise = torch.randn(given.shape, generator=torch.Generator().manual_seed(seed))
     latents = start_latents(noise, (given - mean) / std, table[0])
     velocity = cached_velocity(wrap(model), encode_text(PROMPT), encode_text(""), cfg, table, refresh)

@@ -188,9 +188,10 @@ def report(comfyui: Path) -> dict[str, Any]:
     return json.loads(run_script(comfyui, "run_samplers.py"))
 
 
-def test_allowed_samplers_follow_every_frame(report: dict[str, Any]) -> None:
-    assert len(report["allowed"]) == 11
-    for name, measured in report["allowed"].items():
+@pytest.mark.parametrize("kind", ["allowed", "tokens"])
+def test_allowed_samplers_follow_every_frame_and_token(report: dict[str, Any], kind: str) -> None:
+    assert len(report[kind]) == 11
+    for name, measured in report[kind].items():
         coarse, fine = measured["error"]
         assert measured["alone"] < 1e-6, name
         assert fine < 0.6 * coarse, name  # converges on the exact solution, first order at least

@@ -15,30 +15,25 @@ from pusa_core.media.video import read_frames
 from pusa_core.sampling.masks import Inset, mask_levels, read_mask
 
 
-def grey(values):
-    """Pictures ``[T, H, W, 3]`` of grey values ``[T, H, W]``."""
-    return values[..., None].expand(-1, -1, -1, 3)
-
-
 def test_a_token_is_as_its_whitest_pixel():
     picture = torch.zeros(1, 32, 48)
     picture[0, 15, 16], picture[0, 31, :16] = 1.0, 0.4
-    levels = mask_levels(grey(picture), 9)
+    levels = mask_levels(picture, 9)
     assert levels.shape == (3, 2, 3)
     assert torch.equal(levels, torch.tensor([[0.0, 1.0, 0.0], [0.4, 0.0, 0.0]]).expand(3, -1, -1))
 
 
 def test_greys_become_sixteen_levels_and_almost_black_is_black():
-    levels = mask_levels(grey(torch.linspace(0, 1, 256).repeat_interleave(16).view(1, 1, -1).expand(-1, 16, -1)), 1)
+    levels = mask_levels(torch.linspace(0, 1, 256).repeat_interleave(16).view(1, 1, -1).expand(-1, 16, -1), 1)
     assert len(levels.unique()) == 16 and levels[0, 0, 8] == 0.0 and levels[0, 0, -1] == 1.0
 
 
 def test_a_latent_frame_of_a_mask_clip_is_as_its_whitest_picture():
     clip = torch.zeros(9, 16, 16)
     clip[4], clip[5] = 1.0, 0.6
-    assert mask_levels(grey(clip), 9).flatten().tolist() == pytest.approx([0.0, 1.0, 0.6])
+    assert mask_levels(clip, 9).flatten().tolist() == pytest.approx([0.0, 1.0, 0.6])
     with pytest.raises(ValueError, match="the mask has 8 pictures; give one, or one for each of the 9 frames"):
-        mask_levels(grey(clip[:8]), 9)
+        mask_levels(clip[:8], 9)
 
 
 def test_a_mask_is_scaled_and_cropped_as_keyframes_are(tmp_path):
@@ -52,6 +47,9 @@ def test_black_keeps_the_level_of_a_frame_and_white_is_one():
     given = Given(torch.zeros(1, 16, 3, 2, 6), torch.tensor([0.0, 0.4, 1.0]))
     levels = given.masked(torch.tensor([[0.0, 0.5, 1.0]]).expand(3, 1, -1)).noise_levels
     assert levels.squeeze(1).flatten().tolist() == pytest.approx([0, 0.5, 1, 0.4, 0.7, 1, 1, 1, 1])
+    again = Given(given.latents, levels).masked(torch.tensor([[0.0, 1.0, 0.5]]).expand(3, 1, -1), level=0.3)
+    assert again.noise_levels[0].flatten().tolist() == pytest.approx([0, 0.3, 0.65])
+    assert (again.noise_levels[:, 0, 1] == torch.tensor(0.3)).all()  # white is exactly that level
 
 
 def test_a_clip_is_placed_in_a_larger_frame():

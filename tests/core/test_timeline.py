@@ -10,6 +10,7 @@ from pusa_core.analysis.timeline import (
     FEET,
     GAP,
     GUTTER,
+    HATCH,
     LINE,
     MISSING,
     RULER,
@@ -52,6 +53,17 @@ def test_given_frames_show_their_picture():
     picture = draw_timeline(torch.tensor([1.0, 0.3, 0.3]), pictures={1: blue})
     assert has(cell(picture, 1), (10, 20, 200)).mean() > 0.3
     assert not has(cell(picture, 2), (10, 20, 200)).any()
+
+
+def test_a_frame_with_areas_shows_its_picture_where_it_is_kept_and_is_hatched_where_it_is_new():
+    levels = torch.ones(3, 2, 4)
+    levels[1, :, :2], levels[2] = 0.0, 0.0
+    blue = Image.new("RGB", (8, 4), (10, 20, 200))
+    picture = draw_timeline(levels, pictures={1: blue, 2: blue})
+    shown = has(cell(picture, 1), (10, 20, 200))
+    assert shown[:40, :50].all() and not shown[:, CELL_WIDTH // 2 + 1 :].any()
+    assert has(cell(picture, 1), HATCH)[:, CELL_WIDTH // 2 + 1 :].any()
+    assert np.array_equal(cell(picture, 2), cell(draw_timeline(levels[:, 0, 0], pictures={2: blue}), 2))
 
 
 def test_frame_0_is_a_quarter_as_wide_and_long_videos_are_folded_into_rows():

@@ -34,7 +34,7 @@ def test_blueprints_are_up_to_date_and_one_node_each():
         (node,), (inner,) = document["nodes"], document["definitions"]["subgraphs"]
         assert node["type"] == inner["id"] and f"{inner['name']}.json" == name
         assert [entry["type"] for entry in node["outputs"]] == ["VIDEO"]
-        assert {entry["type"] for entry in node["inputs"] if "widget" not in entry} <= {"IMAGE", "VIDEO"}
+        assert {entry["type"] for entry in node["inputs"] if "widget" not in entry} <= {"IMAGE", "VIDEO", "MASK"}
         assert "noise_levels" in [entry["name"] for entry in node["inputs"]] or "Text to video" in name
         assert "pusa" in document["extra"]["BlueprintSearchAliases"]
 

@@ -10,6 +10,7 @@ from .page import Page
 from .tasks import TRAIN, Workflow
 
 ALIASES = ["pusa", "wan", "video", "noise levels", "first frame", "last frame", "keyframes", "extend", "timeline"]
+PART_ALIASES = {"mask": ["inpaint", "mask", "region"], "margin": ["outpaint"]}
 
 
 def blueprint(task: Workflow, title: str) -> Json:
@@ -20,6 +21,8 @@ def blueprint(task: Workflow, title: str) -> Json:
             node.place = Place(1, title)
         if node.kind == "PusaFrameMask":
             graph.knob("noise_levels", "Noise levels", (number, "noise_levels"))
+            if "mask" in node.values:
+                graph.knob("mask_level", "Mask level", (number, "mask_level"))
     page = Page(graph)
     (canvas,) = page.subgraphs
     (drawn,) = (drawn for drawn in page.root.nodes if drawn["id"] == canvas.number)
@@ -37,7 +40,10 @@ def blueprint(task: Workflow, title: str) -> Json:
         "groups": [],
         "definitions": {"subgraphs": [page.definition(canvas)]},
         "config": {},
-        "extra": {"BlueprintDescription": task.summary, "BlueprintSearchAliases": ALIASES},
+        "extra": {
+            "BlueprintDescription": task.summary,
+            "BlueprintSearchAliases": ALIASES + PART_ALIASES.get(task.part, []),
+        },
         "version": 0.4,
     }
 

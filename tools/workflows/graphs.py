@@ -7,7 +7,7 @@ from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from . import parts
 from .files import EXPERTS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
-from .parts import GIVEN, RESULT, VIDEO, Size
+from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
 from .tasks import HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
@@ -17,6 +17,10 @@ AVOID = (
     "drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
     "many people in the background, walking backwards"
 )
+
+
+MARGINS: dict[str, Any] = {"left": 176, "top": 0, "right": 176, "bottom": 0}
+"""Of a clip of 480 x 480 in a video of 832 x 480, pixels."""
 
 
 def new_graph(name: str, task: Workflow) -> Graph:
@@ -35,10 +39,14 @@ def demo_graph(task: Workflow) -> Graph:
     with graph.at(GIVEN if task.given else VIDEO):
         loader = graph.add("PusaDemoLoader")
     frames = [parts.add_demo_frames(graph, task, given) for given in task.given]
-    prompt = graph.slot(frames[0], 1) if frames else task.prompt
+    prompt = task.demo_prompt or graph.slot(frames[0], 1)
     links: dict[str, Any] = parts.add_prompts(graph, graph.slot(loader, 0), prompt, "")
-    vae, images = graph.slot(loader, 1), [graph.slot(number) for number in frames]
-    latent = parts.add_latent(graph, task, vae, images, Size(64, 64))
+    vae, images, mask = graph.slot(loader, 1), [graph.slot(number) for number in frames], None
+    if task.part == "mask":
+        mask = parts.add_demo_mask(graph, task.demo_area)
+    if task.part == "margin":
+        images[0], mask = parts.add_margins(graph, *parts.add_demo_part(graph, images[0], task.demo_area))
+    latent = parts.add_latent(graph, task, vae, images, Size(DEMO_SIDE, DEMO_SIDE), mask)
     links |= {"model": model}
     finish(graph, task, vae, links, latent)
     return graph
@@ -57,8 +65,11 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     links = add_models(graph, task, newest)
     clip, vae = parts.add_encoders(graph, place)
     images = [parts.add_user_frames(graph, given, size) for given in task.given]
-    links |= parts.add_prompts(graph, clip, task.prompt if task.given else Workflow.prompt, AVOID)
-    latent = parts.add_latent(graph, task, vae, images, size)
+    mask = parts.add_mask(graph) if task.part == "mask" else None
+    if task.part == "margin":
+        images[0], mask = parts.add_margins(graph, images[0], MARGINS)
+    links |= parts.add_prompts(graph, clip, task.prompt, AVOID)
+    latent = parts.add_latent(graph, task, vae, images, size, mask)
     finish(graph, task, vae, links, latent)
     return graph
 

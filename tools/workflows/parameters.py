@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .node_types import NEED
+
 Graph = dict[str, dict[str, Any]]
 Place = list[str]
 """A node's number and the name of one of its inputs."""
@@ -31,7 +33,11 @@ NAMES = {
     },
     "ImageFromBatch": {"batch_index": "clip_start"},
     "EmptyHunyuanLatentVideo": {"width": "width", "height": "height", "length": "length"},
-    "PusaFrameMask": {"noise_levels": "noise_levels"},
+    "ImageCrop": {name: f"crop_{name}" for name in ("width", "height", "x", "y")},
+    "SolidMask": {"width": "mask_width", "height": "mask_height"},
+    "MaskComposite": {"x": "mask_x", "y": "mask_y"},
+    "ImagePadForOutpaint": {name: name for name in ("left", "top", "right", "bottom", "feathering")},
+    "PusaFrameMask": {"noise_levels": "noise_levels", "mask_level": "mask_level"},
     "PusaSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg", "shift": "shift", "switch": "switch"},
     "KSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg"},
     "CreateVideo": {"fps": "fps"},
@@ -81,8 +87,11 @@ def _named(graph: Graph) -> Iterator[tuple[str, Place]]:
             yield _picture(graph, number)
             if "latent" not in inputs:
                 yield "length", _source(graph, [number, "length"])
+        if kind == "PusaFrameMask" and "mask" in inputs:
+            source = graph[inputs["mask"][0]]["class_type"]
+            yield "mask", [inputs["mask"][0], "image"] if source == "LoadImage" else [number, "mask"]
         for key, name in _names(kind, inputs).items():
-            if key in inputs and (key != "switch" or "model_low" in inputs):
+            if key in inputs and NEED.get(key, key) in inputs:
                 yield name, _source(graph, [number, key])
 
 

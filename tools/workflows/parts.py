@@ -7,10 +7,11 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, KeyframeSource, Workflow
+from .tasks import FRAMES, Area, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
+DEMO_SIDE = 64
 STEPS, CFG, TURBO_STEPS, TURBO_CFG = 10, 3.0, 4, 1.0
 
 
@@ -147,7 +148,50 @@ def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
         return graph.add("PusaDemoClip", given.title, seed=task.seed, first=given.first, length=given.length)
 
 
-def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size) -> Slot:
+def add_mask(graph: Graph) -> Slot:
+    """The area that is to change, painted by the user; returns its MASK."""
+    with graph.at(PICTURES):
+        return graph.slot(graph.add("LoadImage", "The area", image="area.png"), 1)
+
+
+def add_demo_mask(graph: Graph, area: Area) -> Slot:
+    """A MASK of the size of the demo clip, white in ``area``."""
+    with graph.at(GIVEN):
+        black = graph.add("SolidMask", "Size of the clip", value=0.0, width=DEMO_SIDE, height=DEMO_SIDE)
+        white = graph.add("SolidMask", "The area", value=1.0, width=area.width, height=area.height)
+        place: dict[str, Any] = {
+            "destination": graph.slot(black),
+            "source": graph.slot(white),
+            "x": area.x,
+            "y": area.y,
+        }
+        mask = graph.add("MaskComposite", "The area in the clip", operation="add", **place)
+    for name, node, key in (("left", mask, "x"), ("top", mask, "y"), ("width", white, "width")):
+        graph.knob(f"area_{name}", f"Area: {name}", (node, key))
+    graph.knob("area_height", "Area: height", (white, "height"))
+    return graph.slot(mask)
+
+
+def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, Any]]:
+    """What is given of the demo clip, and the margins that complete it."""
+    with graph.at(GIVEN):
+        part = graph.slot(graph.add("ImageCrop", "What is given", image=clip, **area._asdict()))
+    right, bottom = DEMO_SIDE - area.x - area.width, DEMO_SIDE - area.y - area.height
+    return part, {"left": area.x, "top": area.y, "right": right, "bottom": bottom}
+
+
+def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot, Slot]:
+    """The clip in a larger frame, and the MASK of what is around it."""
+    with graph.at(GIVEN):
+        padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
+    for name in margins:
+        graph.knob(name, name.title(), (padded, name))
+    return graph.slot(padded), graph.slot(padded, 1)
+
+
+def add_latent(
+    graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size: Size, mask: Slot | None = None
+) -> Slot:
     """An empty video, or one with the task's given frames at their noise levels."""
     with graph.at(GIVEN if task.given else VIDEO):
         number = graph.add("EmptyHunyuanLatentVideo", "Size and length", **vars(size))
@@ -161,8 +205,9 @@ def add_latent(graph: Graph, task: Workflow, vae: Slot, images: list[Slot], size
         graph.knob("frames", "Frames (4 n + 1)", (number, "length"))
     if not task.given:
         return latent
+    masked: dict[str, Any] = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
     with graph.at(LEVELS):
-        return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels))
+        return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 
 
 def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler") -> None:

@@ -1,6 +1,7 @@
 """Descriptions of the tasks, from which ``build.py`` generates the workflow files."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from demo.clips import EXAMPLE_SCENE
 from pusa_core import latent_length, pixel_frames_of
@@ -52,6 +53,18 @@ class KeyframeSource:
         return f"{start - frames}-{last - frames}" if self.position < 0 else f"{start}-{last}"
 
 
+class Area(NamedTuple):
+    """A part of the demo's frames, in pixels: what a mask makes anew, or what is given of a clip in a larger frame."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+NOWHERE = Area(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Workflow:
     """A workflow: its given frames, their noise levels (0 by default), and the text of its note."""
@@ -64,6 +77,14 @@ class Workflow:
     knobs: tuple[str, ...] = ()
     seed: int = EXAMPLE_SCENE  # of the demo image or clip
     prompt: str = "a red fox walks through fresh snow, morning light, the camera follows slowly"
+    demo_prompt: str = ""  # by default that of the demo image or clip
+    mask_level: float = 1.0
+    demo_area: Area = NOWHERE
+
+    @property
+    def part(self) -> str:
+        """Which part of its frames is made anew, as in :class:`pusa_core.sampling.tasks.Task`."""
+        return PLACES[self.name].part if self.name in PLACES else ""
 
     @property
     def noise_levels(self) -> str:
@@ -85,7 +106,7 @@ TASKS = (
         "text_to_video",
         "Text to video",
         "Generates a video from a prompt.",
-        prompt="a large blue square moves quickly right",
+        demo_prompt="a large blue square moves quickly right",
         knobs=("The video is made of blocks of 4 frames, so its length snaps to 4 n + 1.",),
     ),
     Workflow(
@@ -154,6 +175,36 @@ TASKS = (
     ),
 )
 
+PARTS = (
+    Workflow(
+        "region",
+        "Change a part of a clip",
+        "An area of a clip is made anew, by the prompt; the rest is kept exactly.",
+        given=given_for("region", (0, "clip.mp4")),
+        levels="0--1:0",
+        mask_level=0.9,
+        demo_prompt="a large blue diamond moves quickly left",
+        demo_area=Area(0, 16, 64, 32),
+        knobs=(
+            "*The area*: in the mask editor, paint on a frame of the clip what is to change.",
+            LEVELS + "mask level **1** makes the area anew, **0.9** follows the motion in it.",
+        ),
+    ),
+    Workflow(
+        "outpaint",
+        "Outpaint a clip",
+        "A clip gets margins, which are made by the prompt; the clip is kept exactly.",
+        given=given_for("outpaint", (0, "clip.mp4")),
+        levels="0--1:0",
+        demo_area=Area(16, 0, 32, 64),
+        knobs=(
+            "The margins are in pixels of the clip: a clip of 480 x 480 with 176 left and right fills 832 x 480.",
+            "For a softer seam, **feathering** in *Given frames* lets the edges of the clip change too.",
+        ),
+    ),
+)
+"""Tasks in which levels vary within frames."""
+
 WAN22 = (
     Workflow(
         "wan22_image_to_video_4step",
@@ -175,7 +226,7 @@ WAN22 = (
 
 KSAMPLER = Workflow(
     "image_to_video_ksampler",
-    "Image to video with KSampler",
+    "First frame to video with KSampler",
     "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
     "works on a Wan MODEL.",
     given=(FIRST,),

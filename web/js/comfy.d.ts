@@ -23,6 +23,7 @@ export interface GraphNode {
   outputs?: { name: string; type?: string; links?: number[] | null }[]
   widgets?: Widget[]
   size?: [number, number]
+  hideOutputImages?: boolean
   subgraph?: Graph // of a subgraph's node
   isInputConnected(slot: number): boolean
   setSize?(size: [number, number]): void

@@ -101,10 +101,21 @@ function reattach(node, element) {
   document.querySelector(`[data-node-id="${node.id}"] .pusa-timeline`)?.replaceWith(element)
 }
 
+/**
+ * The strip shows the node's own picture, but for an area of the frames and a text that another node gives.
+ * @param {GraphNode} node
+ * @param {Editor} editor
+ */
+function hidePicture(node, editor) {
+  const area = node.inputs?.find(({ name }) => name === 'mask')
+  node.hideOutputImages = !editor.view.disabled && editor.view.cells.length > 0 && area?.link == null
+}
+
 function look() {
   if (document.hidden) return
   for (const [node, editor] of editors) {
     reattach(node, editor.element)
+    hidePicture(node, editor)
     if (editor.element.isConnected) editor.refresh()
   }
 }

@@ -59,7 +59,8 @@ def some_latent() -> dict[str, Any]:
     if dice.random() < 0.7:
         exact = [1, 1, frames, 1, 1]
         other = [dice.choice([0, 1, 2, 3, 9]) for _ in range(dice.choice([2, 3, 4, 5, 5]))]
-        mask = torch.zeros(dice.choice([exact] * 6 + [other]))
+        tokens = [1, 1, frames, size[0] // 2, size[1] // 2]
+        mask = torch.zeros(dice.choice([exact] * 6 + [tokens] * 3 + [other]))
         if mask.numel():
             mask += torch.tensor(dice.choices([0.0, 0.3, 1.0, 1.0, 1.5, -0.1, float("nan")], k=mask.numel())).view(
                 mask.shape
@@ -78,15 +79,22 @@ def check_read(latent: dict[str, Any]) -> None:
     samples = latents.check_samples(latent, "latent")
     levels = latents.noise_levels_of(latent, "latent")
     latents.check_given(samples, levels, "latent")
-    assert levels.shape == (samples.shape[2],) and levels.ge(0).all() and levels.le(1).all()
-    assert samples[:, :, levels < 1].flatten(3).any(3).any(1).all(1).all() or not (levels < 1).any() or len(samples) > 1
+    grid = (samples.shape[2], samples.shape[3] // 2, samples.shape[4] // 2)
+    assert levels.shape in (grid[:1], grid) and levels.ge(0).all() and levels.le(1).all()
+    given = (levels.reshape(len(levels), -1) < 1).any(dim=1)
+    assert samples[:, :, given].flatten(3).any(3).any(1).all(1).all() or not given.any() or len(samples) > 1
 
 
 def check_masked(latent: dict[str, Any]) -> None:
     frames = latent["samples"].shape[2]
-    result = mask_node.execute(dict(latent), some_text(frames)).result[0]
+    result = mask_node.execute(dict(latent), some_text(frames), some_mask(frames), dice.choice([1.0, 0.3])).result[0]
     levels = latents.noise_levels_of(result, "latent")
     assert levels.ge(0).all() and levels.le(1).all() and torch.equal(result["samples"], latent["samples"])
+
+
+def some_mask(frames: int) -> Tensor | None:
+    shape = [dice.choice([1, 1, 1, max(4 * frames - 3, 0), frames, 0]), *dice.choice([(32, 32), (64, 48), (1, 1)])]
+    return dice.choice([None, None, values(shape), values(shape[1:]), values(shape).clamp(0, 1), values([*shape, 3])])
 
 
 def check_encoded(latent: dict[str, Any]) -> None:
@@ -99,13 +107,14 @@ def check_encoded(latent: dict[str, Any]) -> None:
     levels = latents.noise_levels_of(result, "latent")
     assert levels.ge(0).all() and levels.le(1).all() and result["samples"].isfinite().all()
     if before is not None:
-        kept = latents.noise_levels_of(before, "latent") < 1
+        levels = latents.noise_levels_of(before, "latent")
+        kept = (levels.reshape(len(levels), -1) < 1).any(dim=1)
         assert torch.equal(result["samples"][:, :, kept], before["samples"][:, :, kept])
 
 
 def fuzz() -> dict[str, Any]:
     counts: dict[str, Any] = {"accepted": 0, "refused": 0, "failed": []}
-    named = ("latent", "image", "noise level", "position", "size", "clip", "frames:", "pixel frame", "keyframe")
+    named = ("latent", "image", "mask", "noise level", "position", "size", "clip", "frames:", "pixel frame", "keyframe")
     for case in range(CASES):
         check, latent = dice.choice([check_read, check_masked, check_encoded]), some_latent()
         try:
@@ -140,6 +149,18 @@ def main() -> None:
     mask = latents.with_noise_levels({}, torch.zeros(1, 16, 3, 4, 4), levels)["noise_mask"]
     resampled = comfy.utils.reshape_mask(mask.repeat(2, 1, 1, 1, 1), (2, 16, 3, 4, 4))
     report["mask kept"] = torch.equal(resampled.as_subclass(Tensor), levels.view(1, 1, 3, 1, 1).expand(2, 16, 3, 4, 4))
+    by_token = torch.rand(3, 2, 2)
+    mask = latents.with_noise_levels({}, torch.zeros(1, 16, 3, 4, 4), by_token)["noise_mask"]
+    resampled = comfy.utils.reshape_mask(mask, (2, 16, 3, 4, 4)).as_subclass(Tensor)
+    report["mask of tokens kept"] = torch.equal(resampled[1, 3, :, ::2, 1::2], by_token) and torch.equal(
+        latents.noise_levels_of({"samples": torch.zeros(2, 16, 3, 4, 4), "noise_mask": resampled}, "latent"), by_token
+    )
+    report["mask of other tokens"] = message_of(lambda: comfy.utils.reshape_mask(mask, (1, 16, 3, 4, 8)))
+    uneven = torch.rand(1, 1, 3, 4, 4)
+    report["mask within tokens"] = message_of(
+        lambda: latents.noise_levels_of({"samples": torch.zeros(1, 16, 3, 4, 4), "noise_mask": uneven}, "latent")
+    )
+    mask = latents.with_noise_levels({}, torch.zeros(1, 16, 3, 4, 4), levels)["noise_mask"]
     report["mask of 4"] = message_of(lambda: comfy.utils.reshape_mask(mask, (1, 16, 4, 4, 4)))
     report["other frames"] = message_of(lambda: timesteps.check_frames(torch.zeros(3), torch.zeros(1, 16, 4, 2, 2)))
     options = {timesteps.KEY: torch.tensor([0.0, 500.0, 1000.0]), "sigmas": torch.ones(1)}

@@ -1,8 +1,9 @@
 """Runs ComfyUI's samplers on a flow with a known solution; a script for ComfyUI's own Python, from its folder.
 
-Prints one JSON object: for each sampler that Pusa Patch Model allows, its greatest difference from running in every
-frame alone (``alone``) and from the exact solution after 20 and after 40 steps (``error``); for each other one, the
-message with which it is refused; and what becomes of euler with an option that adds noise (``with option``).
+Prints one JSON object: for each sampler that Pusa Patch Model allows, its greatest difference from running at every
+level alone (``alone``) and from the exact solution after 20 and after 40 steps (``error``), with a level for every
+frame (``allowed``) and for every token (``tokens``); for each other one, the message with which it is refused; and what
+becomes of euler with an option that adds noise (``with option``).
 
 The data of the flow are normal with mean ``MEAN`` and standard deviation ``SPREAD``, so velocity and solution have
 closed forms: ``x_sigma = (1 - sigma) MEAN + sqrt((1 - sigma)^2 SPREAD^2 + sigma^2) c`` with a constant ``c``.
@@ -18,6 +19,7 @@ from in_comfyui import load_pack
 from torch import Tensor
 
 LEVELS = torch.tensor([1.0, 0.7, 0.3, 0.05, 0.0], dtype=torch.float64)
+TOKENS = LEVELS[torch.tensor([0, 1, 2, 3, 4, 1, 3, 0, 4, 2, 2, 4, 0, 3, 1, 4, 4, 1, 0, 2]).view(5, 2, 2)]
 MEAN, SPREAD = 0.8, 0.4
 
 
@@ -35,6 +37,13 @@ def solution(start: Tensor, sigma: Tensor) -> Tensor:
     return MEAN + SPREAD * (start - (1 - sigma) * MEAN) / deviation(sigma)
 
 
+def blown_up(levels: Tensor, x: Tensor) -> Tensor:
+    """Levels ``[F]`` or ``[F, h, w]`` for each of the latents ``x``."""
+    levels = levels.view(len(levels), *(levels.shape[1:] or (1, 1)))
+    height, width = (-(-size // part) for size, part in zip(x.shape[-2:], levels.shape[-2:], strict=True))
+    return levels.repeat_interleave(height, 1).repeat_interleave(width, 2).expand_as(x)
+
+
 class Network:
     """What a sampler of ComfyUI calls: one sigma in, the clean estimate out."""
 
@@ -48,8 +57,11 @@ class Network:
 
     def __call__(self, x: Tensor, sigma: Tensor, model_options: dict | None = None, seed: Any = None) -> Tensor:
         def network(x: Tensor, timestep: Tensor, *args: Any) -> Tensor:
-            shape = (1, 1, -1, 1, 1) if timestep.ndim == 2 else (-1, 1, 1, 1, 1)
-            return velocity(x, timestep.view(shape) / 1000)
+            if timestep.ndim == 1:
+                return velocity(x, timestep.view(-1, 1, 1, 1, 1) / 1000)
+            frames, height, width = x.shape[2:]
+            grid = (height // 2, width // 2) if timestep.shape[1] > frames else (1, 1)
+            return velocity(x, blown_up(timestep.view(frames, *grid), x) / 1000)
 
         options = (model_options or {}).get("transformer_options", {})
         if self.timesteps.KEY not in options:
@@ -59,8 +71,8 @@ class Network:
         return x - sigma.view(-1, 1, 1, 1, 1) * scaled
 
 
-def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The sampler on all frames at once, on every frame alone, and the exact solution."""
+def run(host: Any, samplers: Any, name: str, levels: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The sampler at all levels at once, at every level alone, and the exact solution."""
     import comfy.model_sampling
 
     class Sampling(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
@@ -68,7 +80,7 @@ def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor
 
     network = Network(Sampling())
     generator = torch.Generator().manual_seed(0)
-    noise, given = (torch.randn(1, 2, 5, 2, 2, dtype=torch.float64, generator=generator) for _ in range(2))
+    noise, given = (torch.randn(1, 2, 5, 4, 4, dtype=torch.float64, generator=generator) for _ in range(2))
     u = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
     sigmas = 5 * u / (1 + 4 * u)
 
@@ -76,15 +88,14 @@ def run(host: Any, samplers: Any, name: str, steps: int) -> tuple[Tensor, Tensor
         return sampler.sample(network, sigmas, {"model_options": {}, "seed": 0}, None, noise, given, None, True)
 
     sampler = samplers.sampler_object(name)
-    together = sample(host.AtNoiseLevels(sampler, LEVELS), sigmas, noise.clone(), given)
-    alone = given.clone()
-    for frame in range(len(LEVELS) - 1):
-        part = slice(frame, frame + 1)
-        alone[:, :, part] = sample(sampler, sigmas * LEVELS[frame], noise[:, :, part].clone(), given[:, :, part])
-    level = LEVELS.view(1, 1, -1, 1, 1)
+    together = sample(host.AtNoiseLevels(sampler, levels), sigmas, noise.clone(), given)
+    alone, level = given.clone(), blown_up(levels, given)
+    for own in LEVELS[:-1]:
+        part = level == own
+        parts = (each[part].view(1, 1, 1, 1, -1) for each in (noise, given))
+        alone[part] = sample(sampler, sigmas * own, *parts).flatten()
     exact = solution((1 - level) * given + level * noise, level)
-    exact[:, :, -1] = given[:, :, -1]
-    return together, alone, exact
+    return together, alone, torch.where(level == 0, given, exact)
 
 
 def main() -> None:
@@ -93,7 +104,7 @@ def main() -> None:
         importlib.import_module("pack.nodes.comfyui.noise_levels"),
         importlib.import_module("comfy.samplers"),
     )
-    report: dict[str, Any] = {"allowed": {}, "refused": {}, "with option": {}}
+    report: dict[str, Any] = {"allowed": {}, "tokens": {}, "refused": {}, "with option": {}}
     for option in ("s_churn", "eta"):
         for value in (0.0, 0.5):
             try:
@@ -107,12 +118,13 @@ def main() -> None:
         except ValueError as error:
             report["refused"][name] = str(error)
             continue
-        runs = [run(host, samplers, name, steps) for steps in (20, 40)]
-        together, alone, _ = runs[0]
-        report["allowed"][name] = {
-            "alone": (together - alone).abs().max().item(),
-            "error": [(together - exact).abs().max().item() for together, _, exact in runs],
-        }
+        for kind, levels in (("allowed", LEVELS), ("tokens", TOKENS)):
+            runs = [run(host, samplers, name, levels, steps) for steps in (20, 40)]
+            together, alone, _ = runs[0]
+            report[kind][name] = {
+                "alone": (together - alone).abs().max().item(),
+                "error": [(together - exact).abs().max().item() for together, _, exact in runs],
+            }
     print(json.dumps(report))
 
 
