@@ -124,6 +124,7 @@ def drive(script: str, *arguments: str | Path) -> None:
 def graph_picture(path: Path) -> None:
     """A screenshot of :data:`GRAPH` in ComfyUI after a run."""
     drive("screenshot.mjs", GRAPH, path)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     log.info("%s", path)
 
 
