@@ -238,4 +238,4 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=Settings.steps, help="sampling steps (default %(default)s)")
     add("--cfg", type=float, default=Settings.cfg, help="guidance scale (default %(default)s); 1 is twice as fast")
     add("--shift", type=float, default=Settings.shift, help="of the noise schedule (default %(default)s)")
-    add("--seed", type=int, default=Settings.seed, help="of the noise (default %(default)s)")
+    add("--seed", type=int, default=Settings.seed, help=f"of the noise (default {Settings.seed})")
