@@ -246,4 +246,4 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, help=f"sampling steps (default {Settings.steps}, {other})")
     add("--cfg", type=float, help=f"guidance scale (default {Settings.cfg:g}, {other}); 1 is twice as fast")
     add("--shift", type=float, help=f"of the noise schedule (default {Settings.shift:g}, {other})")
-    add("--seed", type=int, default=Settings.seed, help="of the noise (default %(default)s)")
+    add("--seed", type=int, default=Settings.seed, help=f"of the noise (default {Settings.seed})")
