@@ -67,7 +67,7 @@ def parameters_file(graphs: dict[str, Graph]) -> str:
 
 
 def parameters_of(graph: Graph) -> dict[str, Place]:
-    """The places of a graph's values by name. Further places of the same name are numbered: ``clip_start_2``."""
+    """The places of a graph's values by name. Further places of the same name are numbered: ``width``, ``width_2``."""
     places: dict[str, Place] = {}
     for name, place in _named(graph):
         if place in places.values():
