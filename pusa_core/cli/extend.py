@@ -209,9 +209,10 @@ def _chosen(options: ExtendOptions, index: dict[str, Any]) -> tuple[Job, dict[in
 def _read_film(options: ExtendOptions, job: Job, takes: dict[int, Take], scenes: Scenes) -> Film:
     """Read what the job names, and plan it. Whatever can be refused is refused here."""
     clip = None if job.clip is None else Clip.open(Path(job.clip), job.fps)
-    total, settings = job.frames(clip), job.settings(clip)
-    check_encoding(settings.width, settings.height, job.fps)
+    total = job.frames(clip)
     files = [read_model_files(*expert) for expert in job.model.experts]
+    settings = job.settings(clip, files[0].checkpoint.family)
+    check_encoding(settings.width, settings.height, job.fps)
     if job.recipe.mode == "rolling" and len(files) > 1:
         raise ValueError("rolling has frames of all noise levels in a window, so it needs one model; use --mode chunk")
     timeline = Timeline(0 if clip is None else clip.frames, total, job.fps)

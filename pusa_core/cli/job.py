@@ -12,6 +12,7 @@ from ..sampling.plan import LONGEST, Span
 from ..sampling.settings import Settings
 from ..sampling.windows import Recipe
 from ..weights.demo_files import DEMO
+from ..weights.made_for_levels import MadeForLevels
 from .options import LoraFile, ModelOptions, SamplingOptions
 
 HERE = ("device", "dtype", "offload")
@@ -47,10 +48,13 @@ class Job:
             )
         return total
 
-    def settings(self, clip: Clip | None) -> Settings:
-        """Size and sampling: without ``--size``, the clip's own size, cut to multiples of 16."""
+    def settings(self, clip: Clip | None, family: MadeForLevels | None) -> Settings:
+        """Size and sampling: without ``--size``, the clip's own size, cut to multiples of 16.
+
+        ``family``: of the checkpoint, whose settings are the defaults.
+        """
         own = self.model.default_size if clip is None else whole_size(*clip.size)
-        return self.sampling.settings(self.sampling.size or own)
+        return self.sampling.settings(self.sampling.size or own, family)
 
     def record(self) -> dict[str, Any]:
         """As JSON's types, with absolute paths."""
