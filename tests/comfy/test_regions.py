@@ -30,11 +30,11 @@ def rectangle(width: int, height: int, x: int = 0, y: int = 0, value: float = 1.
 
 
 def region(
-    mask: Graph | None = None, length: int = 9, levels: str = "0--1:0", model: str = "pusa", **settings: Any
+    area: Graph | None = None, length: int = 9, levels: str = "0--1:0", model: str = "pusa", **settings: Any
 ) -> Graph:
     """A clip of which the left half is made anew."""
     graph = parts() | {"clip": clip(length), "whole": keyframe("clip", length=length)}
-    graph |= rectangle(HALF, SIZE) if mask is None else mask
+    graph |= rectangle(HALF, SIZE) if area is None else area
     changes: dict[str, Any] = {"mask": ["area", 0], **settings}
     graph["given"] = node("PusaFrameMask", latent=["whole", 0], noise_levels=levels, **changes)
     if model.startswith("native"):
@@ -177,7 +177,7 @@ def test_the_timeline_shows_the_area(comfy: ComfyClient) -> None:
     pictures = []
     for mask in (rectangle(HALF, SIZE), rectangle(HALF, SIZE, HALF)):
         outputs = comfy.run(region(mask) | {"seen": node("PreviewImage", images=["given", 1])})
-        pictures.append(comfy.file(outputs["given"]["images"][0]))
+        pictures.append(comfy.file(outputs["seen"]["images"][0]))
     assert pictures[0] != pictures[1] and all(picture.startswith(b"\x89PNG") for picture in pictures)
 
 
