@@ -14,6 +14,7 @@ from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, par
 from .comfyui.images import as_image
 from .comfyui.inputs import check_number
 from .comfyui.latents import (
+    VAES,
     Latent,
     check_samples,
     frames_without_picture,
@@ -124,7 +125,7 @@ class PusaFrameMask(io.ComfyNode):
         cls, latent: Latent, noise_levels: str, mask: Tensor | None = None, mask_level: float = 1.0
     ) -> io.NodeOutput:
         check_number(mask_level, "mask_level", 0, 1)
-        samples = check_samples(latent, "latent")
+        samples = check_samples(latent, "latent", *VAES)
         levels = levels_to_change(latent)
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level

@@ -151,7 +151,13 @@ def write_page(rows: list[Row], skipped: dict[str, list[str]], version: str, bas
     for pack in dict.fromkeys(["", *(row.pack for row in rows)]):
         chosen = [row for row in rows if row.pack == pack]
         lines += ["", f"## {pack or 'ComfyUI'}", "", *table(chosen)]
-    lines += ["", "## Not run", "", "They need something that the demo model does not give:", ""]
+    lines += [
+        "",
+        "## Not run",
+        "",
+        "They need something that the demo model does not give. What Uni3C and InfiniteTalk add",
+    ]
+    lines += ["to the network is run in `tests/comfy/test_hooks.py`, with random weights.", ""]
     lines += [f"- {kind}: {', '.join(sorted(names))}" for kind, names in sorted(skipped.items())]
     return "\n".join(lines) + "\n"
 

@@ -31,6 +31,7 @@ ALWAYS = {"start_percent": 0.0, "end_percent": 1.0}
 LORA_ALONE = Case({"lora_name": LORA.name})
 SHIFT = Case({"shift": 2.0}, sampler="KSampler")  # Pusa Sampler has a shift of its own
 SPEED = "it says how to compute, not what"
+OF_UNETS = "it scales layers that have the names of a UNet's"
 
 CASES: dict[str, Case] = {
     # ComfyUI
@@ -38,6 +39,8 @@ CASES: dict[str, Case] = {
     "ContextWindowsManual": Case({"context_length": 5, "context_overlap": 2, "dim": 2}),
     "DifferentialDiffusion": Case(no_effect="the mask of the LATENT holds noise levels"),
     "EasyCache": Case({"reuse_threshold": 3.0, **ALWAYS}),
+    "Epsilon Scaling": Case({"scaling_factor": 1.05}),
+    "FreSca": Case({"scale_low": 1.5, "freq_cutoff": 2}),
     "LazyCache": Case({"reuse_threshold": 3.0, **ALWAYS}),
     "LoraLoader": LORA_ALONE,
     "LoraLoaderBypass": LORA_ALONE,
@@ -55,30 +58,39 @@ CASES: dict[str, Case] = {
     "NAGuidance": Case(no_effect="its hook, attn1_output_patch, is not one of the Wan network"),
     "PatchModelAddDownscale": Case(no_effect="it patches the input blocks of a UNet"),
     "PerpNeg": Case({"empty_conditioning": ["empty", 0]}),
+    "PerturbedAttentionGuidance": Case(no_effect="it replaces an attention in the middle block of a UNet"),
     "RescaleCFG": Case({"multiplier": 1.0}),
     "ScaleROPE": Case({"scale_t": 0.4, "scale_x": 0.5, "shift_y": 2.0}),
     "SelectModelDevice": Case(no_effect=SPEED),
     "SkipLayerGuidanceDiT": Case({"double_layers": "1", **ALWAYS}),
     "SkipLayerGuidanceDiTSimple": Case({"double_layers": "1", **ALWAYS}),
+    "TemporalScoreRescaling": Case({"tsr_k": 0.7}),
+    "UNetCrossAttentionMultiply": Case(no_effect=OF_UNETS),
+    "UNetSelfAttentionMultiply": Case(no_effect=OF_UNETS),
+    "UNetTemporalAttentionMultiply": Case(no_effect=OF_UNETS),
     "WanContextWindowsManual": Case({"context_length": 17, "context_overlap": 4}),
     "wanBlockSwap": Case(no_effect="ComfyUI keeps it for old graphs; it does nothing"),
     # ComfyUI-KJNodes
     "ApplyRifleXRoPE_WanVideo": Case({"k": 1}),
     "ContextWindowsVisualizerKJ": Case({"model": ["model", 0]}, no_effect="it draws windows"),
+    "DifferentialDiffusionAdvanced": Case(no_effect="the mask of the LATENT holds noise levels"),
     "DiTBlockLoraLoader": LORA_ALONE,
+    "LatentInpaintTTM": Case({"mask": ["area", 0], "steps": 2}),
     "ModelMemoryUsageFactorOverride": Case(no_effect=SPEED),
     "ModelMemoryUseReportPatch": Case(no_effect=SPEED),
     "ModelPassThrough": Case({"model": ["model", 0]}, no_effect="it passes the MODEL on"),
     "ModelPatchTorchSettings": Case(no_effect=SPEED),
     "ModelPreviewOverrideKJ": Case(no_effect="it changes previews"),
+    "NABLA_AttentionKJ": Case({"torch_compile": False}, no_effect="it leaves fewer than 3000 tokens alone"),
     "PatchModelPatcherOrder": Case(no_effect=SPEED),
-    "PathchSageAttentionKJ": Case(no_effect="disabled by default; its kernels need a GPU"),
+    "PathchSageAttentionKJ": Case({"sage_attention": "disabled"}, no_effect="disabled here: its kernels need a GPU"),
     "SkipLayerGuidanceWanVideo": Case({"blocks": "1", **ALWAYS}),
     "VRAM_Debug": Case({"model_pass": ["model", 0]}, no_effect="it passes the MODEL on"),
-    "WanChunkFeedForward": Case({"dim_threshold": 1024}, no_effect=SPEED),
+    "WanChunkFeedForward": Case({"dim_threshold": 0}, no_effect=SPEED),
     "WanVideoEnhanceAVideoKJ": Case({"weight": 10.0}),
     # at cfg 3 both prompts are in one batch, of which it guides the half that is negative already
     "WanVideoNAG": Case({"nag_alpha": 1.0}, cfg=1.0),
+    "WanVideoTeaCacheKJ": Case(no_effect="its pack has withdrawn it: it passes the MODEL on"),
     # rgthree-comfy
     "Context (rgthree)": Case({"model": ["model", 0]}, no_effect="it passes the MODEL on"),
     "Lora Loader Stack (rgthree)": Case({"lora_01": LORA.name}),
@@ -89,6 +101,7 @@ CASES: dict[str, Case] = {
         {"opt_model": ["model", 0], "opt_clip": ["demo", 0], "prompt": f"a circle <lora:{LORA.stem}:1.0>"}
     ),
     # ComfyUI-Easy-Use
+    "dynamicThresholdingFull": Case({"mimic_scale": 1.0, "threshold_percentile": 0.9}),
     "easy loraPromptApply": Case({"positive": f"a circle <lora:{LORA.stem}:1.0>"}),
     "easy loraStackApply": Case({"lora_stack": ["loras", 0]}),
     # ComfyUI-GGUF

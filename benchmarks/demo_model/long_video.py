@@ -49,12 +49,12 @@ RECIPES: dict[str, Recipe | None] = {
     "+ anchor": _ANCHOR,
     "+ levels: anchor, 2 latents at 0.1 and 0.4": _LEVELS,
     "+ matched colour (the default)": CHUNK,
-    "the default with history guidance 1.5": replace(CHUNK, history_guidance=1.5),
     "rolling (the default)": ROLLING,
     "rolling, history at level 0, colour not matched": replace(ROLLING, levels=(0.0, 0.0), match_colour=False),
     "rolling without anchor, the same": replace(
         ROLLING, anchor=False, history=5, levels=(0.0, 0.0), match_colour=False
     ),
+    "the default with history guidance 1.5": replace(CHUNK, history_guidance=1.5),
 }
 
 

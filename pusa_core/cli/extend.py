@@ -179,14 +179,16 @@ def extend(options: ExtendOptions) -> None:
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """The folder of the scenes, made and locked; it goes again where nothing is put into it."""
+    """The folder of the scenes, made where it is missing, and locked; one that stays empty goes again."""
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with hold_lock(folder, f"{folder} is being written by another run; wait for it, or give another --scenes"):
             yield
     finally:
-        with suppress(OSError):  # it holds something
-            folder.rmdir()
+        if new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _chosen(options: ExtendOptions, index: dict[str, Any]) -> tuple[Job, dict[int, Take]]:

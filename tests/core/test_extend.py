@@ -392,6 +392,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of memory from /proc")
 def test_memory_does_not_grow_with_the_video(tmp_path):
     """Ten times as many frames; the peak is that of the process."""
 

@@ -67,10 +67,10 @@ class Opened:
         return [str(link["origin_id"]), link["origin_slot"]]
 
 
-def computed(prompt: Json, output: str, *, turbo: bool = False, frames: int = 81) -> Any:
+def computed(prompt: Json, output: str, *, turbo: bool = False) -> Any:
     """What the node ``output`` computes, whatever the numbers of the nodes: nested (type, inputs).
 
-    Switches are resolved as ``turbo``, constants become values, and the computed length is ``frames``.
+    Switches are resolved as ``turbo``, constants become values, and expressions of one value are computed.
     """
 
     def value(entry: Any) -> Any:
@@ -80,10 +80,10 @@ def computed(prompt: Json, output: str, *, turbo: bool = False, frames: int = 81
         if node["class_type"] == "ComfySwitchNode":
             return value(node["inputs"]["on_true" if turbo else "on_false"])
         if node["class_type"] == "ComfyMathExpression":
-            return frames
+            return eval(node["inputs"]["expression"], {"round": round, "a": value(node["inputs"]["values.a"])})
         if node["class_type"].startswith("Primitive"):
             return node["inputs"]["value"]
-        return (computed(prompt, entry[0], turbo=turbo, frames=frames), entry[1])
+        return (computed(prompt, entry[0], turbo=turbo), entry[1])
 
     node = prompt[output]
     return node["class_type"], {name: value(entry) for name, entry in node["inputs"].items()}

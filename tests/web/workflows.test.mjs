@@ -14,6 +14,8 @@ const GIVEN = {
   'Fill between two clips': [0, 1, 2, 18, 19, 20],
   'Image to video': [0],
   'First frame to video with KSampler': [0],
+  'SkyReels-V3 extend a clip': [0, 1, 2, 3, 4, 5, 6],
+  'SkyReels-V3 image to video': [0],
   'Start and end frames': [0, 20],
   'Start and end frames, loose': [0, 20],
   'Three keyframes': [0, 10, 20],
@@ -42,7 +44,8 @@ for (const { name, url, task } of files.filter(({ task }) => task !== 'Text to v
     const { node } = maskOf(graph)
     const { video, text } = maskInputs(graph, node)
     const strip = stripOf(text, video, null)
-    assert.equal(strip.cells.length, 21)
+    const skyReels = task.startsWith('SkyReels')
+    assert.equal(strip.cells.length, skyReels ? 31 : 21) // 5 s at 24 frames a second or at 16
     assert.equal(strip.error, null)
     const unlinked = name.startsWith('subgraphs') && video.given === null // a blueprint's pictures come from outside
     if (!unlinked) assert.deepEqual(givenFrames(strip), GIVEN[task])
@@ -50,7 +53,7 @@ for (const { name, url, task } of files.filter(({ task }) => task !== 'Text to v
       strip.cells.filter((cell) => cell.state === 'empty' && cell.level < 1),
       [],
     )
-    assert.equal(framesPerSecond(graph, node), 16)
+    assert.equal(framesPerSecond(graph, node), skyReels ? 24 : 16)
     const samplers = [...graph.spots()].filter((spot) => /Sampler/.test(spot.node.comfyClass))
     assert.ok(samplers.length && samplers.every((spot) => graph.isUpstream(graph.at(spot.id), node)))
   })

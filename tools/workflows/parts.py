@@ -13,6 +13,7 @@ PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
 DEMO_SIDE = 64
 STEPS, CFG, TURBO_STEPS, TURBO_CFG = 10, 3.0, 4, 1.0
+FPS = 16  # of Wan
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Size:
     length: int | Slot = FRAMES
 
 
-def add_seconds(graph: Graph, place: Place, size: Size) -> Size:
+def add_seconds(graph: Graph, place: Place, size: Size, fps: int = FPS) -> Size:
     """Let the length be set in seconds, with ComfyUI's Math Expression."""
     with graph.at(place):
         seconds = graph.add("PrimitiveFloat", "Seconds", value=5.0)
-        values: dict[str, Any] = {"expression": "4 * round(4 * a) + 1", "values.a": graph.slot(seconds)}
-        frames = graph.add("ComfyMathExpression", "Frames: 16 a second, 4 n + 1", **values)
+        values: dict[str, Any] = {"expression": f"4 * round({fps // 4} * a) + 1", "values.a": graph.slot(seconds)}
+        frames = graph.add("ComfyMathExpression", f"Frames: {fps} a second, 4 n + 1", **values)
     graph.knob("seconds", "Seconds", (seconds, "value"))
     return replace(size, length=graph.slot(frames, 1))
 
@@ -210,7 +211,7 @@ def add_latent(
         return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 
 
-def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler") -> None:
+def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler", fps: int = FPS) -> None:
     """Sampler, VAE decoder and video output."""
     with graph.at(VIDEO):
         number = graph.add(sampler, **links)
@@ -219,6 +220,6 @@ def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "Pu
             if not isinstance(graph.nodes[number - 1].values[name], Slot):
                 graph.knob(name, label, (number, name))
         images = graph.slot(graph.add("VAEDecode", samples=graph.slot(number), vae=vae))
-        video = graph.slot(graph.add("CreateVideo", images=images, fps=16.0))
+        video = graph.slot(graph.add("CreateVideo", images=images, fps=float(fps)))
     with graph.at(RESULT):
         graph.add("SaveVideo", "The video", video=video, filename_prefix=f"video/pusa_{graph.name}")

@@ -20,7 +20,7 @@ from tools.comfyui import find_comfyui, temporary_server
 
 from .build import DEMO_TASKS, WORKFLOWS, demo_title, user_title
 from .parts import DEMO_SIDE
-from .tasks import KSAMPLER, TRAIN, WAN22, Workflow
+from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22, Workflow
 
 SIDE, GAP, BORDER = 124, 6, 7  # pixels; SIDE is that of a frame
 ROW = 3
@@ -93,9 +93,10 @@ def thumbnails(client: ComfyClient, task: Workflow) -> dict[str, Image.Image]:
     if task is KSAMPLER:
         picture = with_label(picture, "KSampler")
     found = {demo_title(task): picture, user_title(task): picture}
-    wan22 = {"image_to_video": WAN22[0], "extension_13": WAN22[1]}
-    if task.name in wan22:
-        found[user_title(wan22[task.name])] = with_label(picture, "Wan2.2, 4 steps")
+    for label, others in (("Wan2.2, 4 steps", WAN22), ("SkyReels-V3", SKYREELS)):
+        like = dict(zip(("image_to_video", "extension_13"), others, strict=True))
+        if task.name in like:
+            found[user_title(like[task.name])] = with_label(picture, label)
     return found
 
 
