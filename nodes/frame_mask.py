@@ -72,8 +72,7 @@ class PusaFrameMask(io.ComfyNode):
                 *("timeline", "noise level", "noise multipliers", "per-frame noise", "denoise per frame"),
                 *("inpaint", "outpaint", "video inpainting", "region"),
             ],
-            description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it. A mask does "
-            "so for an area.",
+            description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
             inputs=[
                 io.Latent.Input("latent", tooltip="A video with given frames, from VAE Encode Keyframes."),
                 io.String.Input(
@@ -108,7 +107,7 @@ class PusaFrameMask(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="timeline",
-                    tooltip="A picture of the noise levels of every frame.",
+                    tooltip="A picture of the noise level of every frame.",
                 ),
             ],
         )

@@ -56,19 +56,17 @@ def table(measured: Measured, field: str, hops: int, digits: int, growth: bool =
 
 
 def cost(measured: Measured) -> list[str]:
-    lines = [
-        "| recipe | new frames a hop | seconds per new second | seam, mean of the later hops |",
-        "|---|---|---|---|",
-    ]
+    heads = ["recipe", "new frames a hop", "seconds a new second", "seam after the picture", "mean of later seams"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, measures in measured.items():
         later = measures[1:] or measures
         seconds = sum(each.seconds for each in later) / sum(each.frames for each in later) * FPS
         seam = sum(each.seam for each in later) / len(later)
-        lines.append(f"| {name} | {later[-1].frames} | {seconds:.2f} | {seam:.2f} |")
+        lines.append(f"| {name} | {later[-1].frames} | {seconds:.2f} | {measures[0].seam:.2f} | {seam:.2f} |")
     return lines
 
 
-def report(measured: Measured, plan: Plan, cache: float, machine: str) -> str:
+def report(measured: Measured, missing: Sequence[str], plan: Plan, cache: float | None, machine: str) -> str:
     hops = plan.hops
     frames = sum(each.frames for each in next(iter(measured.values())))
     return "\n".join(
@@ -107,24 +105,33 @@ def report(measured: Measured, plan: Plan, cache: float, machine: str) -> str:
             "## Seams and cost",
             "",
             "*Seam*: change from the last frame of a hop to the first of the next, over the median change within the "
-            "next. Seconds: sampling and decoding for each of the scenes of the batch, on a machine that may have been "
-            "busy.",
+            "next. A given picture's own pixels do not pass through the VAE; those after it do. Seconds: sampling and "
+            "decoding for each of the scenes of the batch, on a machine that may have been busy.",
             "",
             *cost(measured),
             "",
-            f"With 11 of 21 latents given as they are, the KV cache of given frames (`--given-frames-refresh 0`, 10 "
-            f"steps) makes a new frame {cache:.2f} times as fast.",
-            "",
+            *cache_line(cache),
             "## Not measured",
             "",
-            *not_measured(plan),
+            *not_measured(plan, missing, cache),
             "",
         ]
     )
 
 
-def not_measured(plan: Plan) -> list[str]:
-    lines = ["- The real model: no weights of it were at hand."]
+def cache_line(cache: float | None) -> list[str]:
+    if cache is None:
+        return []
+    text = (
+        f"With 11 of 21 latents given as they are, the KV cache of given frames makes a new one {cache:.2f} times as "
+    )
+    return [text + "fast (`--given-frames-refresh 0`, 10 steps).", ""]
+
+
+def not_measured(plan: Plan, missing: Sequence[str], cache: float | None) -> list[str]:
+    lines = ["- The real model: no weights of it were at hand.", *(f"- {name}." for name in missing)]
+    if cache is None:
+        lines.append("- The speed-up by the KV cache of given frames.")
     if plan.hops < 40:
         lines.append(f"- More than {plan.hops} hops (`--hops 40`: 2,900 frames).")
     if plan.scenes < 16:

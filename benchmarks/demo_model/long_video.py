@@ -204,6 +204,13 @@ def write_cache(known: dict) -> None:
     write_whole(CACHE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
+def write_report(known: dict, plan: Plan, path: Path) -> None:
+    """The page of what has been measured so far."""
+    measured = {name: [HopMeasures(**hop) for hop in hops] for name, hops in known["recipes"].items()}
+    missing = [name for name in RECIPES if name not in measured]
+    path.write_text(report(measured, missing, plan, known.get("cache"), machine()), encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=4)
@@ -219,12 +226,12 @@ def main() -> None:
         if name not in known["recipes"]:
             known["recipes"][name] = [asdict(each) for each in measure(plan, recipe, model, vae)]
             write_cache(known)
+            write_report(known, plan, args.out)
             log.info("%s: done", name)
     if "cache" not in known:
         known["cache"] = cache_speed_up(plan, model)
         write_cache(known)
-    measured = {name: [HopMeasures(**hop) for hop in known["recipes"][name]] for name in RECIPES}
-    args.out.write_text(report(measured, plan, known["cache"], machine()), encoding="utf-8")
+        write_report(known, plan, args.out)
 
 
 if __name__ == "__main__":

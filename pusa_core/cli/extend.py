@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExtendOptions:
-    """``job``: what the flags say; with ``retake``, the job is that of the folder. ``default``: of no flags at all."""
+    """``job``: what the flags say; of a retake, or without a prompt, the job is that of the folder.
+
+    ``default``: the job of no flags at all. ``seed``: of a retake, where one is given.
+    """
 
     output: VideoOutput
     job: Job
@@ -38,8 +43,6 @@ class ExtendOptions:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.retake is None and not self.job.prompts:
-            raise ValueError('there is no prompt; give one, such as --prompt "a cat walks through a garden"')
         if self.retake is not None and [start for start, _ in self.job.prompts] not in ([], [0.0]):
             raise ValueError("--retake makes one scene anew, by one prompt without a time")
         check_outputs(self.outputs, self.job.inputs, self.output.overwrite)
@@ -87,6 +90,7 @@ def add_extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--until", type=int, metavar="N", help="stop after scene N")
     _add_recipe_flags(parser)
     add_sampling_flags(parser)
+    parser.set_defaults(seed=None)  # of a retake, 0 is a seed like others
     add(
         "--given-frames-refresh",
         type=int,
@@ -149,26 +153,22 @@ def _job(args: argparse.Namespace) -> Job:
         fps=args.fps,
         prompts=parse_prompts(args.prompt) if args.prompt else (),
         negative=args.negative,
-        sampling=options_from(SamplingOptions, args),
+        sampling=replace(options_from(SamplingOptions, args), seed=args.seed or Settings.seed),
         recipe=_recipe(args),
         model=options_from(ModelOptions, args),
     )
 
 
 def extend_options(args: argparse.Namespace, unset: argparse.Namespace) -> ExtendOptions:
-    job, default = _job(args), _job(unset)
-    seed = None if args.seed == unset.seed else args.seed
-    return ExtendOptions(options_from(VideoOutput, args), job, default, args.scenes, args.retake, args.until, seed)
+    output = options_from(VideoOutput, args)
+    return ExtendOptions(output, _job(args), _job(unset), args.scenes, args.retake, args.until, args.seed)
 
 
 def extend(options: ExtendOptions) -> None:
     """Make the scenes that are not there yet, and the video of all."""
     folder = options.folder
-    if options.retake is not None and not folder.is_dir():
-        raise ValueError(f"--retake makes a scene of {folder} anew, and there is no such folder; give --scenes")
-    folder.mkdir(parents=True, exist_ok=True)
-    scenes = Scenes(folder)
-    with hold_lock(folder, f"{folder} is being written by another run; wait for it, or give another --scenes"):
+    with _claimed(folder):
+        scenes = Scenes(folder)
         scenes.clear_partial()
         job, takes = _chosen(options, scenes.read_index())
         film = _read_film(options, job, takes, scenes)
@@ -177,13 +177,28 @@ def extend(options: ExtendOptions) -> None:
             write_film(film, options.output)
 
 
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """The folder of the scenes, made and locked; it goes again where nothing is put into it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with hold_lock(folder, f"{folder} is being written by another run; wait for it, or give another --scenes"):
+            yield
+    finally:
+        with suppress(OSError):  # it holds something
+            folder.rmdir()
+
+
 def _chosen(options: ExtendOptions, index: dict[str, Any]) -> tuple[Job, dict[int, Take]]:
-    """What is to be made: by the flags, or, of a retake, by the folder; and the takes that were chosen so far."""
-    if options.retake is None:
+    """What is to be made, by the flags or by the folder, and the takes that were chosen so far."""
+    if options.retake is None and options.job.prompts:
         before = Job.of_record(index["job"], options.job.model) if "job" in index else None
         return options.job, read_takes(index) if before is not None and before.same_film(options.job) else {}
     if "job" not in index:
-        raise ValueError(f"{options.folder} holds no scenes; leave out --retake, and they are made")
+        raise ValueError(
+            f"{options.folder} holds no scenes to go on from; to make them, give a prompt, such as "
+            f'--prompt "a cat walks through a garden", and no --retake'
+        )
     job = Job.of_record(index["job"], options.job.model)
     job.refuse_changes(options.job, options.default)
     return job, read_takes(index)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..media.video import picture_grid, to_uint8, write_pictures
 from ..model.dit import WanModel
 from ..sampling.denoise import denoise
 from ..sampling.extend import LongVideo, Scene, Take, make_scenes, network_calls
-from ..sampling.keyframes import STRIDE as STRIDE_FRAMES
+from ..sampling.keyframes import pixel_length
 from ..sampling.long_video import Made, Past, Window, window_of
 from ..sampling.plan import Hop, Timeline
 from ..sampling.sampler import StepCallback
@@ -81,7 +81,7 @@ def write_film(film: Film, output: VideoOutput) -> None:
     vae = load_vae(film.job.model.vae or DEMO, device=film.job.model.device)
     given, given_key = _given_latents(film, vae)
     video = LongVideo(film.settings, film.job.recipe, film.hops, film.takes, film.identity(given_key))
-    index = _Index(film, video)
+    index = _Index(film)
     index.write()
     sound = None if film.clip is None else film.clip.path
     with _progress(network_calls(video)) as bar:
@@ -89,9 +89,10 @@ def write_film(film: Film, output: VideoOutput) -> None:
         made = bar.count(make_scenes(video, Past.start(given, film.window), network.sample, film.scenes))
         pictures = islice(_pictures(film, vae, given, index.noted(made)), film.timeline.total)
         try:
-            write_pictures(pictures, film.size, output.out, output.fps, sound=sound, replace=output.overwrite)
+            write_pictures(pictures, film.size, output.out, film.job.fps, sound=sound, replace=output.overwrite)
         except (Exception, KeyboardInterrupt):  # running out of memory or disk space is one of the likelier ends
-            log.warning("%s: the same command goes on from there", index.kept())
+            again = f"python -m pusa_core extend --scenes {film.scenes.folder} --out {output.out}"
+            log.warning("%s: %s goes on from there", index.kept(), again)
             raise
     write_whole(output.sheet, index.sheet().save, replace=output.overwrite)
     log.info("wrote %s and %s; %s", output.out, output.sheet, index.kept())
@@ -105,7 +106,7 @@ def _given_latents(film: Film, vae: WanVae) -> tuple[Tensor, str]:
     height, width = (side // STRIDE for side in (film.settings.height, film.settings.width))
     if film.clip is None:
         return torch.zeros(1, LATENT_CHANNELS, 0, height, width), ""
-    frames = film.clip.last(STRIDE_FRAMES * (film.known - 1) + 1, film.size)
+    frames = film.clip.last(pixel_length(film.known), film.size)
     pixels = hashlib.sha256(frames.tobytes()).hexdigest()
     key = digest({"pixels": pixels, "size": film.size, "vae": Path(film.job.model.vae or DEMO).name})
     found = film.scenes.load(0, key)
@@ -173,20 +174,20 @@ class _Network:
 class _Index:
     """The list of a film's scenes in their folder, kept up to date."""
 
-    def __init__(self, film: Film, video: LongVideo) -> None:
+    def __init__(self, film: Film) -> None:
         self._film = film
         takes = {number: asdict(take) for number, take in sorted(film.takes.items())}
         self._head = {"job": film.job.record(), "takes": takes}
-        self._done: list[Scene] = []
+        self._done: list[dict[str, Any]] = []
 
     def noted(self, made: Iterator[Scene]) -> Iterator[Scene]:
         for scene in made:
-            self._done.append(replace(scene, latents=scene.latents[:, :, :0]))
+            self._done.append(self._entry(scene))
             self.write()
             yield scene
 
     def write(self) -> None:
-        self._film.scenes.write_index({**self._head, "scenes": [self._entry(scene) for scene in self._done]})
+        self._film.scenes.write_index({**self._head, "scenes": self._done})
 
     def _entry(self, scene: Scene) -> dict[str, Any]:
         scenes, timeline, hop = self._film.scenes, self._film.timeline, scene.hop
@@ -208,10 +209,10 @@ class _Index:
         """The pictures of the scenes with their numbers, of at most :data:`SHEET_PICTURES`."""
         step = -(-len(self._done) // SHEET_PICTURES)
         pictures, labels = [], []
-        for scene in self._done[::step]:
-            with Image.open(self._film.scenes.picture(scene.hop.number, scene.key)) as picture:
+        for entry in self._done[::step]:
+            with Image.open(self._film.scenes.folder / entry["picture"]) as picture:
                 pictures.append(picture.convert("RGB"))
-            labels.append(f"{scene.hop.number}: {self._entry(scene)['from']:g} s, seed {scene.seed}")
+            labels.append(f"{entry['number']}: {entry['from']:g} s, seed {entry['seed']}")
         return picture_grid(pictures, labels)
 
 

@@ -78,7 +78,7 @@ class Job:
             if name not in ("sampling.seed", "prompts") and value not in (own[name], unset[name]):
                 raise ValueError(
                     f"{name.rpartition('.')[2]} is {value}, but the scenes were made with {own[name]}; leave it out, "
-                    f"or leave out --retake"
+                    f"or give the whole command without --retake"
                 )
 
     def same_film(self, other: "Job") -> bool:

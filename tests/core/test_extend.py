@@ -163,7 +163,11 @@ def test_a_retake_with_the_whole_command_repeated_is_the_same(tmp_path, clip):
     extend(tmp_path, clip, *PROMPT)
     before = latents_of(tmp_path / "out.scenes")
     extend(tmp_path, clip, *PROMPT, "--retake", 4, "--seed", 9)
-    assert made_anew(before, latents_of(tmp_path / "out.scenes")) == [4]
+    after = latents_of(tmp_path / "out.scenes")
+    assert made_anew(before, after) == [4]
+    extend(tmp_path, clip, *PROMPT, "--retake", 4, "--seed", 0)
+    assert made_anew(after, latents_of(tmp_path / "out.scenes")) == [4]
+    assert index_of(tmp_path / "out.scenes")["scenes"][3]["seed"] == 0
 
 
 def test_takes_of_one_video_are_not_those_of_another_in_the_same_folder(tmp_path, clip):
@@ -211,7 +215,7 @@ def test_killed_again_and_again_the_video_has_the_bits_of_one_that_was_not(tmp_p
             said = process.stderr.read().decode()
         assert not (tmp_path / "out.mp4").exists()
         if how == signal.SIGINT:
-            assert f"of 6 kept in {scenes}: the same command goes on from there" in said
+            assert f"of 6 kept in {scenes}: python -m pusa_core extend --scenes {scenes} --out" in said
     kept = {path: path.stat().st_mtime_ns for path in scenes.glob("scene_*.safetensors")}
     subprocess.run(command(tmp_path, undisturbed / "clip.mp4"), cwd=PACK, env=ENVIRONMENT, check=True)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
@@ -251,7 +255,9 @@ def test_a_video_that_cannot_be_written_keeps_all_scenes(tmp_path, clip, monkeyp
     with monkeypatch.context() as broken:
         broken.setattr("pusa_core.media.colours.ToYuv.__call__", full)
         assert "cannot write" in refused(clip, *QUICK, *PROMPT, "--seconds", "3", "--out", tmp_path / "out.mp4")
-    assert "the same command goes on from there" in caplog.text
+    assert f"extend --scenes {tmp_path / 'out.scenes'} --out {tmp_path / 'out.mp4'} goes on from there" in caplog.text
+    extend(tmp_path, seconds=None)  # the folder knows the rest
+    assert len(read_frames(tmp_path / "out.mp4")) == 48
     assert not list(tmp_path.glob("*.mp4.*")) and not (tmp_path / "out.mp4").exists()
 
 
@@ -326,7 +332,7 @@ def test_clips_of_any_rate_and_length(tmp_path, rate, frames, given):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{clip}"], "there is no prompt"),
+        (["{clip}"], "holds no scenes to go on from; to make them, give a prompt"),
         (["{clip}", *PROMPT], "--seconds is None; give the length"),
         (["{clip}", *PROMPT, "--seconds", "2"], "has 2.1875 s, and --seconds 2 is the length of the whole video"),
         (["{clip}", *PROMPT, "--seconds", "-3"], "--seconds is -3"),
@@ -338,7 +344,7 @@ def test_clips_of_any_rate_and_length(tmp_path, rate, frames, given):
         (["{text}", *PROMPT, "--seconds", "4"], "cannot be read as a video"),
         (["{sound}", *PROMPT, "--seconds", "4"], "it holds no video"),
         (["{clip}", *PROMPT, "--seconds", "4", "--until", "9"], "--until is 9, but the video has the scenes 1 to"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--retake", "1"], "there is no such folder"),
+        (["{clip}", *PROMPT, "--seconds", "4", "--retake", "1"], "holds no scenes"),
         (["{clip}", *PROMPT, "--seconds", "4", "--retake", "1", "--scenes", "{folder}"], "holds no scenes"),
         (["{clip}", *PROMPT, "--seconds", "4", "--history", "40"], "history is 40"),
         (["{clip}", *PROMPT, "--seconds", "4", "--mode", "rolling", "--block", "5"], "use blocks of 1, 2, 4, 8, 16"),
@@ -355,7 +361,7 @@ def test_bad_input_is_refused_with_the_fix(tmp_path, clip, monkeypatch, argument
     files = {name: tmp_path / f"{name}.mp4" for name in ("sound", "text")} | {"clip": clip}
     arguments = [each.format(**files, folder=tmp_path / "folder") for each in arguments]
     assert message in refused(*arguments, "--out", tmp_path / "out.mp4")
-    assert not (tmp_path / "out.mp4").exists()
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_retake_changes_a_scene_and_not_the_video(tmp_path, clip):

@@ -20,7 +20,7 @@ AVOID = (
 )
 
 
-MARGINS = {"left": 176, "top": 0, "right": 176, "bottom": 0}
+MARGINS: dict[str, Any] = {"left": 176, "top": 0, "right": 176, "bottom": 0}
 """Of a clip of 480 x 480 in a video of 832 x 480, pixels."""
 
 

@@ -160,7 +160,12 @@ def add_demo_mask(graph: Graph, area: Area) -> Slot:
     with graph.at(GIVEN):
         black = graph.add("SolidMask", "Size of the clip", value=0.0, width=DEMO_SIDE, height=DEMO_SIDE)
         white = graph.add("SolidMask", "The area", value=1.0, width=area.width, height=area.height)
-        place = {"destination": graph.slot(black), "source": graph.slot(white), "x": area.x, "y": area.y}
+        place: dict[str, Any] = {
+            "destination": graph.slot(black),
+            "source": graph.slot(white),
+            "x": area.x,
+            "y": area.y,
+        }
         mask = graph.add("MaskComposite", "The area in the clip", operation="add", **place)
     for name, node, key in (("left", mask, "x"), ("top", mask, "y"), ("width", white, "width")):
         graph.knob(f"area_{name}", f"Area: {name}", (node, key))
@@ -168,7 +173,7 @@ def add_demo_mask(graph: Graph, area: Area) -> Slot:
     return graph.slot(mask)
 
 
-def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, int]]:
+def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, Any]]:
     """What is given of the demo clip, and the margins that complete it."""
     with graph.at(GIVEN):
         part = graph.slot(graph.add("ImageCrop", "What is given", image=clip, **area._asdict()))
@@ -176,11 +181,11 @@ def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str,
     return part, {"left": area.x, "top": area.y, "right": right, "bottom": bottom}
 
 
-def add_margins(graph: Graph, clip: Slot, margins: dict[str, int]) -> tuple[Slot, Slot]:
+def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot, Slot]:
     """The clip in a larger frame, and the MASK of what is around it."""
     with graph.at(GIVEN):
         padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
-    for name in (*margins, "feathering"):
+    for name in margins:
         graph.knob(name, name.title(), (padded, name))
     return graph.slot(padded), graph.slot(padded, 1)
 
@@ -201,7 +206,7 @@ def add_latent(
         graph.knob("frames", "Frames (4 n + 1)", (number, "length"))
     if not task.given:
         return latent
-    masked = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
+    masked: dict[str, Any] = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
     with graph.at(LEVELS):
         return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 

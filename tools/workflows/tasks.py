@@ -63,6 +63,9 @@ class Area(NamedTuple):
     height: int
 
 
+NOWHERE = Area(0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class Workflow:
     """A workflow: its given frames, their noise levels (0 by default), and the text of its note."""
@@ -77,7 +80,7 @@ class Workflow:
     prompt: str = "a red fox walks through fresh snow, morning light, the camera follows slowly"
     demo_prompt: str = ""  # by default that of the demo image or clip
     mask_level: float = 1.0
-    demo_area: Area = Area(0, 0, 0, 0)
+    demo_area: Area = NOWHERE
 
     @property
     def part(self) -> str:
@@ -177,28 +180,27 @@ PARTS = (
     Workflow(
         "region",
         "Change a part of a clip",
-        "An area of a clip is made anew, by the prompt; the rest keeps its latents to the bit.",
+        "An area of a clip is made anew, by the prompt; the rest is kept exactly.",
         given=given_for("region", (0, "clip.mp4")),
         levels="0--1:0",
         mask_level=0.9,
         demo_prompt="a large blue diamond moves quickly left",
         demo_area=Area(0, 16, 64, 32),
         knobs=(
-            "*The area*: open a frame of the clip in the mask editor (right click) and paint what is to change. Soft "
-            "edges are fine.",
-            LEVELS + "**mask level** 1 makes the area anew, 0.9 follows the motion in it, lower levels also its look.",
+            "*The area*: in the mask editor, paint on a frame of the clip what is to change.",
+            LEVELS + "mask level **1** makes the area anew, **0.9** follows the motion in it.",
         ),
     ),
     Workflow(
         "outpaint",
         "Outpaint a clip",
-        "A clip gets margins, which are made by the prompt; the clip itself keeps its latents to the bit.",
+        "A clip gets margins, which are made by the prompt; the clip is kept exactly.",
         given=given_for("outpaint", (0, "clip.mp4")),
         levels="0--1:0",
         demo_area=Area(16, 0, 32, 64),
         knobs=(
             "The margins are in pixels of the clip: a clip of 480 x 480 with 176 left and right fills 832 x 480.",
-            "**Feathering** lets the edges of the clip change too, for a softer seam.",
+            "For a softer seam, **feathering** in *Given frames* lets the edges of the clip change too.",
         ),
     ),
 )
@@ -242,7 +244,7 @@ SKYREELS = (
 
 KSAMPLER = Workflow(
     "image_to_video_ksampler",
-    "Image to video with KSampler",
+    "First frame to video with KSampler",
     "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
     "works on a Wan MODEL.",
     given=(FIRST,),
