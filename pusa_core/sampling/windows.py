@@ -20,7 +20,7 @@ _MOST_HISTORY = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each window is built. The defaults are the recipe that was found to drift least (benchmarks/demo_model/long_video.py).
+    """How each window is built. The defaults drifted least (``benchmarks/demo_model/long_video.py`` measures it).
 
     ``mode``: *chunk* samples all new frames of a window together; *rolling* keeps them on a staircase of levels, and
     ``block`` frames are finished and as many begun at a time. ``anchor``: whether the first latent frame of the video
