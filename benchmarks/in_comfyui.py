@@ -1,12 +1,12 @@
 """The nodes in a real ComfyUI server, on its GPU if it has one: ``python -m benchmarks.in_comfyui --out FILE.json``.
 
-Runs every demo graph and a random-weights model of the width of Wan2.1 1.3B, in bf16 and in fp8 with scales, with
+Runs the demo graphs and a random-weights model of the width of Wan2.1 1.3B, in bf16 and in fp8 with scales, with
 weights partly offloaded and a LoRA on top, compiled and with SageAttention. Every result is compared with that of a
 server on the CPU or in its default mode. Each case is written to FILE as soon as it is done, and a second call goes on
 behind the last one, so a run that was cut short loses nothing. ``--report FILE.md`` writes the document.
 
-ComfyUI is found at ``$COMFYUI_PATH``. On a CPU the large model is reduced (:data:`SMALL`), and the cases about GPU
-memory are skipped.
+ComfyUI is found at ``$COMFYUI_PATH``. On a CPU the large model is reduced and there are fewer demo graphs
+(:data:`SMALL`), and the cases about GPU memory are skipped.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from tools.comfyui import find_comfyui, make_base, python_of, running_server
 
 log = logging.getLogger(__name__)
 
-FULL: dict[str, Any] = {"layers": 30, "steps": (2, 6), "size": {"width": 832, "height": 480, "length": 81}}
-SMALL: dict[str, Any] = {"layers": 2, "steps": (2, 6), "size": {"width": 64, "height": 64, "length": 17}}
+FULL: dict[str, Any] = {"layers": 30, "steps": (2, 6), "size": {"width": 832, "height": 480, "length": 81}, "demos": 99}
+SMALL: dict[str, Any] = {"layers": 2, "steps": (2, 6), "size": {"width": 64, "height": 64, "length": 17}, "demos": 3}
+"""Layers of the large model, its steps and video, and how many of the demo graphs are run."""
 
 TOLERANCE = 0.05
 """Mean absolute difference to the reference, as a fraction of its standard deviation; bf16 against fp32 stays below."""
@@ -168,12 +169,12 @@ def large(
 
 
 def run_all(run: Run) -> None:
-    cuda = run.machine["cuda"]
-    run.serve(["--cpu"], {f"{name} on the CPU": reference(run, name) for name in graphs.DEMO})
+    cuda, demos = run.machine["cuda"], graphs.DEMO[: run.shape["demos"]]
+    run.serve(["--cpu"], {f"{name} on the CPU": reference(run, name) for name in demos})
     preview = graphs.demo_graph("demo_image_to_video")
     preview[graphs.sampler_of(preview)]["inputs"]["seed"] = 12345  # no result of it is in the server's cache
     pusa, native = "Pusa Load, bf16", "ComfyUI's own network, bf16"
-    default: dict[str, Case] = {name: demo(run, name) for name in graphs.DEMO}
+    default: dict[str, Case] = {name: demo(run, name) for name in demos}
     default["previews"] = lambda comfy: count_previews(comfy, preview)
     default["interrupt"] = lambda comfy: interrupt(comfy, preview, graphs.sampler_of(preview))
     default[native] = large(run, native, graphs.BF16, loader="native")

@@ -35,6 +35,7 @@ ROOMS = (
     "tools/workflows",
     "benchmarks",
     "benchmarks/demo_model",
+    "benchmarks/other_models",
     "benchmarks/study",
     "benchmarks/vbench",
 )

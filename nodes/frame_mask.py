@@ -14,6 +14,7 @@ from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, par
 from .comfyui.images import as_image
 from .comfyui.inputs import check_number
 from .comfyui.latents import (
+    VAES,
     Latent,
     check_samples,
     frames_without_picture,
@@ -71,8 +72,7 @@ class PusaFrameMask(io.ComfyNode):
                 *("timeline", "noise level", "noise multipliers", "per-frame noise", "denoise per frame"),
                 *("inpaint", "outpaint", "video inpainting", "region"),
             ],
-            description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it. A mask does "
-            "so for an area.",
+            description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
             inputs=[
                 io.Latent.Input("latent", tooltip="A video with given frames, from VAE Encode Keyframes."),
                 io.String.Input(
@@ -107,7 +107,7 @@ class PusaFrameMask(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="timeline",
-                    tooltip="A picture of the noise levels of every frame.",
+                    tooltip="A picture of the noise level of every frame.",
                 ),
             ],
         )
@@ -125,7 +125,7 @@ class PusaFrameMask(io.ComfyNode):
         cls, latent: Latent, noise_levels: str, mask: Tensor | None = None, mask_level: float = 1.0
     ) -> io.NodeOutput:
         check_number(mask_level, "mask_level", 0, 1)
-        samples = check_samples(latent, "latent")
+        samples = check_samples(latent, "latent", *VAES)
         levels = levels_to_change(latent)
         for frame, level in named_noise_levels(noise_levels, len(levels)).items():
             levels[frame] = level

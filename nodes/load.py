@@ -14,9 +14,9 @@ from ..pusa_core.weights.load import LORA_STRENGTH
 from .comfyui.demo_preview import preview_in_demo_colours
 from .comfyui.gguf import SUFFIX, gguf_names, load_gguf
 from .comfyui.inputs import check_number
-from .comfyui.model import add_lora, load_wan
+from .comfyui.model import FAMILY, add_lora, load_wan
 from .comfyui.noise_levels import read_noise_levels
-from .comfyui.notices import show
+from .comfyui.notices import show, warn
 from .comfyui.schema import schema
 
 log = logging.getLogger(__name__)
@@ -111,12 +111,17 @@ class PusaLoad(io.ComfyNode):
         if Path(model_name).name == DIT.name:
             preview_in_demo_colours(model)
         report = f"{model_name}: {model.model.diffusion_model.report}"
+        family = model.get_attachment(FAMILY)
+        if family is not None:
+            show(family.describe())
         if lora_name != NO_LORA:
             lora = load_lora(folder_paths.get_full_path_or_raise("loras", lora_name))
             model, match = add_lora(model, lora, lora_strength)
             show(match.describe())
             report += f"\n{lora_name}: {lora.describe()}; {match.describe()}; strength {lora_strength:g}"
-        elif not made_for_pusa(model_name):
+            if family is not None:
+                warn(f"{model_name} is {family.name}, which needs no Pusa LoRA; set lora_name to {NO_LORA}")
+        elif family is None and not made_for_pusa(model_name):
             report += f"\n{WITHOUT_LORA}"
             log.warning("%s: %s", model_name, WITHOUT_LORA)
             show(WITHOUT_LORA)

@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .comfyui.model import check_model
+from .comfyui.bases import check_base
 from .comfyui.noise_levels import read_noise_levels
 from .comfyui.schema import schema
 
@@ -18,11 +18,16 @@ class PusaPatchModel(io.ComfyNode):
             category="Pusa",
             search_aliases=["Pusa with KSampler", "native Pusa", "per-frame timestep", "GGUF"],
             description="Lets ComfyUI's own samplers respect the noise level of every latent frame of a LATENT.",
-            inputs=[io.Model.Input("model", tooltip="Any Wan2.1 or Wan2.2-14B text-to-video model.")],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan text-to-video model, or another video model whose network takes a time per frame.",
+                )
+            ],
             outputs=[io.Model.Output(display_name="model", tooltip="To KSampler, or to any other sampler.")],
         )
 
     @classmethod
     def execute(cls, model: Any) -> io.NodeOutput:
-        check_model(model, "model")
+        check_base(model, "model")
         return io.NodeOutput(read_noise_levels(model))

@@ -13,7 +13,7 @@ export async function openPage(url, executablePath, viewport, settings = {}) {
   });
   const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
   const page = await browser.newPage({ viewport });
-  page.setDefaultTimeout(600_000);
+  page.setDefaultTimeout(180_000);
   await page.goto(url);
   await page.waitForFunction(() => Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100);
   await page.waitForTimeout(2000);

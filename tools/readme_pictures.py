@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 PICTURES = ("tasks", "graph", "timeline")
 MEDIA = PACK / "docs" / "media"
 GRAPH = PACK / "workflows" / "Pusa demo - Start and end frames.json"
-THREE_KEYFRAMES = PACK / "workflows" / "Pusa demo - Three keyframes.json"
+LOOSE = PACK / "workflows" / "Pusa demo - Start and end frames, loose.json"
 TIMELINE = PACK / "web" / "docs" / "timeline.webp"  # where the page looks for pictures of help pages
 
 SHOWN = {
@@ -124,6 +124,7 @@ def drive(script: str, *arguments: str | Path) -> None:
 def graph_picture(path: Path) -> None:
     """A screenshot of :data:`GRAPH` in ComfyUI after a run."""
     drive("screenshot.mjs", GRAPH, path)
+    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     log.info("%s", path)
 
 
@@ -139,10 +140,10 @@ def timeline_picture(path: Path, renderer: str) -> None:
     """The timeline in its three states, one below the other; ``renderer``: classic or nodes2."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        given = [folder / f"{which}.png" for which in ("start", "middle", "end")]
-        for file, frame in zip(given, draw_scene(SCENE).render([0, 40, 80]), strict=True):
+        given = [folder / f"{which}.png" for which in ("start", "end")]
+        for file, frame in zip(given, draw_scene(SCENE).render([0, 80]), strict=True):
             Image.fromarray((frame * 255).round().astype(np.uint8)).resize((256, 256)).save(file)
-        drive("timeline.mjs", renderer, THREE_KEYFRAMES, folder, *given)
+        drive("timeline.mjs", renderer, LOOSE, folder, *given)
         shown = [(title, Image.open(folder / f"{state}.png").convert("RGB")) for state, title in STATES.items()]
         width = max(picture.width for _, picture in shown)
         sheet = Image.new("RGB", (width, sum(LABEL + picture.height for _, picture in shown)), PAPER)

@@ -6,7 +6,7 @@ import { basename, join } from "node:path";
 import { openPage, runGraph } from "./page.mjs";
 
 const [url, executablePath, renderer, workflow, folder, ...pictures] = process.argv.slice(2);
-const [LEVELS, WIDTH, HEIGHT] = ["0:0, 10:0.5, -1:0.7", 1060, 400];
+const [WIDTH, HEIGHT] = [1060, 400];
 const MODULE = "/extensions/ComfyUI-Pusa/js/timeline.js";
 
 for (const file of pictures) {
@@ -23,7 +23,7 @@ const { browser, page } = await openPage(
 
 /** Puts the pictures in place of the demo's, and the mask, wide enough for all frames, into view. */
 await page.evaluate(
-  async ([graph, names, levels, width, height]) => {
+  async ([graph, names, width, height]) => {
     const { app, LiteGraph } = window;
     await app.loadGraphData(graph);
     const given = app.graph._nodes.find((node) => node.inputs.some((input) => input.name === "image_2"));
@@ -36,16 +36,13 @@ await page.evaluate(
       source.connect(0, given, given.inputs.findIndex((each) => each.name === input));
     }
     const mask = app.graph._nodes.find((node) => node.type === "PusaFrameMask");
-    const text = mask.widgets.find((widget) => widget.name === "noise_levels");
-    text.value = levels;
-    text.callback?.(levels);
     mask.pos = [0, 3000];
     mask.setSize([width, height]);
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [100, -2850];
     app.canvas.setDirty(true, true);
   },
-  [JSON.parse(readFileSync(workflow, "utf8")), pictures.map((file) => basename(file)), LEVELS, WIDTH, HEIGHT],
+  [JSON.parse(readFileSync(workflow, "utf8")), pictures.map((file) => basename(file)), WIDTH, HEIGHT],
 );
 await page.waitForTimeout(2500);
 
@@ -60,7 +57,7 @@ const editorIs = (test) =>
 
 async function take(name) {
   const { x, y, width, height } = await page.locator(".pusa-timeline").boundingBox();
-  const clip = { x: x - 8, y: y - 8, width: width + 16, height: height + 16 };
+  const clip = { x: x - 8, y: y - 8, width: width + 16, height: height + 8 };
   await page.screenshot({ path: join(folder, `${name}.png`), clip });
 }
 

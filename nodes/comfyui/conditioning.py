@@ -1,5 +1,6 @@
 """Refuses conditionings that were made for other models than Wan text-to-video."""
 
+from collections.abc import Collection
 from typing import Any
 
 TEXT_DIM = 4096  # of umt5-xxl
@@ -31,19 +32,20 @@ FOREIGN = {
 """Entries that nodes for other Wan models add to a conditioning; a text-to-video model ignores or misreads them."""
 
 
-def check_conditionings(conditionings: dict[str, list[dict[str, Any]]]) -> None:
-    """Raise ``ValueError`` for a prompt that is meant for another kind of model.
+def check_conditionings(conditionings: dict[str, list[dict[str, Any]]], reads: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` for a prompt that is meant for another kind of Wan model.
 
     ``conditionings``: those of a guider by name (positive, negative ...), in the form ComfyUI samples with.
+    ``reads``: the entries that the model takes besides the text.
     """
     for name, entries in conditionings.items():
         for entry in entries:
-            check_entry(entry, name)
+            check_entry(entry, name, reads)
 
 
-def check_entry(entry: dict[str, Any], name: str) -> None:
+def check_entry(entry: dict[str, Any], name: str, reads: Collection[str]) -> None:
     for key in FOREIGN:
-        if entry.get(key) is not None:
+        if entry.get(key) is not None and key not in reads:
             raise ValueError(
                 f"{name} carries {FOREIGN[key]} ({key}), meant for another Wan model; connect a plain text prompt and "
                 f"give pictures with VAE Encode Keyframes"

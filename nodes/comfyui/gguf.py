@@ -7,7 +7,8 @@ from typing import Any
 import folder_paths
 from comfy.model_patcher import ModelPatcher
 
-from .model import FILES, check_model
+from ...pusa_core.weights.made_for_levels import made_for_levels
+from .model import FAMILY, FILES, check_model
 from .network import adopt
 
 SUFFIX = ".gguf"
@@ -40,6 +41,10 @@ def load_gguf(model_name: str) -> ModelPatcher:
     network: Any = adopt(model.model.diffusion_model)
     layers, width = len(network.blocks), network.patch_embedding.out_channels
     network.report = f"Wan text-to-video {layers} layers of width {width}; GGUF, loaded by ComfyUI-GGUF"
+    family = made_for_levels(model_name)
+    if family is not None:
+        network.report += f"; {family.describe()}"
     model.model.diffusion_model = network
     model.set_attachments(FILES, (Path(model_name).name,))
+    model.set_attachments(FAMILY, family)
     return model

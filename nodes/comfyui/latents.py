@@ -14,6 +14,7 @@ from ...pusa_core.sampling.schedule import PATCH, range_of_frames
 Latent = dict[str, Any]
 
 CHANNELS = 16  # of the Wan2.1 VAE
+VAES = {CHANNELS: ("Wan2.1", 8), 48: ("Wan2.2-5B", 16)}  # by channels: name, pixels of a latent
 _FIX = "set the noise levels again with Frame Conditioning Mask, behind that node"
 _CUT = (
     "a node such as TrimVideoLatent, LatentCut or LatentConcat has changed the frames and left the noise_mask as it was"
@@ -41,22 +42,29 @@ class NoiseMask(Tensor):
         return mask.expand(*mask.shape[:2], *size)  # the very values, where interpolation would round
 
 
-def check_samples(latent: Latent, name: str) -> Tensor:
-    """The samples ``[B, 16, F, H, W]`` of a LATENT input. Raises ``ValueError`` if they are not a Wan2.1 video."""
+def check_samples(latent: Latent, name: str, *channels: int) -> Tensor:
+    """The samples ``[B, C, F, H, W]`` of a LATENT input.
+
+    Raises ``ValueError`` if they are not a Wan video of one of these numbers of ``channels``; none: Wan2.1's.
+    """
     samples: Tensor = latent["samples"]
-    shape = tuple(samples.shape)
-    if samples.ndim != 5 or shape[1] != CHANNELS:
+    shape, channels = tuple(samples.shape), channels or (CHANNELS,)
+    if samples.ndim != 5 or shape[1] not in channels:
+        vae, pixels = VAES[channels[0]]
+        make = "EmptyHunyuanLatentVideo or VAE Encode Keyframes" if pixels == 8 else "Wan22ImageToVideoLatent"
         raise ValueError(
-            f"{name} has shape {list(shape)}; a Wan2.1 video LATENT is [batch, {CHANNELS}, frames, height / 8, "
-            f"width / 8]: make it with EmptyHunyuanLatentVideo or VAE Encode Keyframes"
+            f"{name} has shape {list(shape)}; a {vae} video LATENT is [batch, {channels[0]}, frames, "
+            f"height / {pixels}, width / {pixels}]: make it with {make}"
         )
     if not samples.numel():
         raise ValueError(
             f"{name} has shape {list(shape)}, which holds no frames; connect a video of at least one frame"
         )
     if shape[3] % 2 or shape[4] % 2:
+        pixels = VAES[shape[1]][1]
         raise ValueError(
-            f"{name} is for a video of {shape[4] * 8} x {shape[3] * 8} pixels; both sides must be divisible by 16"
+            f"{name} is for a video of {shape[4] * pixels} x {shape[3] * pixels} pixels; both sides must be divisible "
+            f"by {2 * pixels}"
         )
     if not samples.isfinite().all():
         raise ValueError(f"{name} contains NaN or infinite values; look for the node before that made them")

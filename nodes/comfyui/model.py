@@ -26,6 +26,9 @@ from .network import adopt
 FILES = "pusa_files"
 """Attachment of a MODEL: the names of the files that it was loaded from, for messages."""
 
+FAMILY = "pusa_family"
+"""Attachment of a MODEL: the :class:`MadeForLevels` it is one of, if any."""
+
 CHECKED_ELEMENTS = 1 << 20
 """Tensors up to this size are checked for NaN; ComfyUI may never have larger ones fully in memory."""
 
@@ -44,6 +47,7 @@ def load_wan(path: str, model_options: dict[str, Any], disable_dynamic: bool = F
     model.model.diffusion_model = adopt(model.model.diffusion_model)
     model.model.diffusion_model.report = checkpoint.describe()
     model.set_attachments(FILES, (checkpoint.name,))
+    model.set_attachments(FAMILY, checkpoint.family)
     model.cached_patcher_init = (load_wan, (path, model_options))  # ComfyUI calls it to make a second copy of a MODEL
     return model
 
@@ -153,7 +157,21 @@ def check_model(model: ModelPatcher, name: str) -> None:
     check_text_to_video(dict(network.diffusion_model.named_parameters()), name)
     if type(network) is not comfy.model_base.WAN21:
         raise ValueError(f"{name} is {kind}, a Wan model of another kind; {fix}")
-    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
+    check_flow(model, name, (comfy.model_sampling.CONST,))
+
+
+def is_text_to_video(model: ModelPatcher) -> bool:
+    """Whether a Wan MODEL has the layers of text to video, and no others."""
+    try:
+        check_text_to_video(dict(model.model.diffusion_model.named_parameters()), "")
+    except ValueError:
+        return False
+    return True
+
+
+def check_flow(model: ModelPatcher, name: str, kinds: tuple[type, ...]) -> None:
+    """Raise ``ValueError`` unless the MODEL input ``name`` has a model sampling of one of these ``kinds``."""
+    if not isinstance(model.get_model_object("model_sampling"), kinds):
         raise ValueError(
             f"{name} has a model sampling that is not a rectified flow; remove the node that set it (ModelSamplingSD3 "
             f"is fine)"

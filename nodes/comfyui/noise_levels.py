@@ -11,10 +11,10 @@ frame as if it were sampled alone; those are the samplers in :data:`EXACT`. The 
 vary within a frame.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import comfy.samplers
+import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -23,62 +23,57 @@ from torch import Tensor
 from ...pusa_core.model.modulation import limit_levels
 from ...pusa_core.sampling.sampler import NotFiniteError, check_steps, per_frame
 from ...pusa_core.sampling.schedule import TIMESTEPS
+from .bases import TEXT_TO_VIDEO, Base, base_of, check_areas, check_base
 from .conditioning import check_conditionings
+from .exact_samplers import check_sampler
 from .latents import NoiseMask, check_given, check_samples, ignored_pictures, noise_levels_of
 from .live_levels import report_levels
-from .model import check_model, describe_files
+from .model import describe_files
 from .notices import warn
-from .timesteps import PerFrameSampler, StepCallback, at_timesteps, keep_given
+from .own_masks import (
+    Masks,
+    Streams,
+    as_network_sees,
+    at_masks,
+    check_levels,
+    cleanness,
+    frame_levels,
+    network_levels,
+    noise_fraction,
+    packed,
+)
+from .timesteps import BASE, PerFrameSampler, StepCallback, at_timesteps, keep_given
 
 KEY = "pusa_noise_levels"
 PURE_NOISE = 0.999  # sigma above which nothing of a picture is left
-
-EXACT = {
-    "sample_euler": "euler",
-    "sample_heun": "heun",
-    "sample_heunpp2": "heunpp2",
-    "sample_dpm_2": "dpm_2",
-    "sample_lms": "lms",
-    "sample_dpmpp_2m": "dpmpp_2m",
-    "sample_ipndm": "ipndm",
-    "sample_ipndm_v": "ipndm_v",
-    "sample_res_multistep": "res_multistep",
-    "sample_gradient_estimation": "gradient_estimation",
-}
-"""ComfyUI's sampler functions that are exact with per-frame noise levels; ``tests/comfy`` measures each."""
-
-RENOISING = ("ancestral", "sde", "lcm", "ddpm", "seeds", "sa_solver")  # parts of the names of samplers that add noise
-
-
-def check_sampler(sampler: Any) -> None:
-    """Raise ``ValueError`` unless the SAMPLER is exact with per-frame noise levels."""
-    function = getattr(sampler, "sampler_function", None)
-    name = getattr(function, "__name__", type(sampler).__name__)
-    noise = [key for key in ("s_churn", "eta") if getattr(sampler, "extra_options", {}).get(key)]
-    if name in EXACT and not noise:
-        return
-    shown = name.removeprefix("sample_").removesuffix("_function")
-    if noise or any(part in shown for part in RENOISING):
-        adds = f" with {noise[0]} above 0" if noise else ""
-        reason = f"{shown}{adds} adds fresh noise to all frames at every step, which destroys the given ones"
-    else:
-        reason = f"{shown} is not known to follow the noise level of every single frame"
-    raise ValueError(f"sampler {reason}; choose one of {', '.join(EXACT.values())}")
 
 
 class GuiderAtLevels:
     """ComfyUI's guider, asked for the denoised estimate at ``levels [F]`` or ``[F, h, w]`` times a call's sigma."""
 
-    def __init__(self, guider: Any, levels: Tensor) -> None:
+    def __init__(self, guider: Any, levels: Tensor, base: Base) -> None:
         self._guider = guider
         self._levels = levels
+        self._base = base
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guider, name)
 
     def __call__(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any], seed: int | None = None) -> Tensor:
         timesteps = TIMESTEPS * sigma.flatten()[0] * self._levels.to(sigma)
-        return self._guider(x, sigma, model_options=at_timesteps(model_options, timesteps), seed=seed)
+        options = at_timesteps(model_options, timesteps, **{BASE: self._base})
+        return self._guider(x, sigma, model_options=options, seed=seed)
+
+
+class GuiderAtMasks(GuiderAtLevels):
+    """The same for networks that get their times from ComfyUI's mask, at the levels of ``masks``."""
+
+    def __init__(self, guider: Any, masks: Masks) -> None:
+        self._guider = guider
+        self._masks = masks
+
+    def __call__(self, x: Tensor, sigma: Tensor, model_options: dict[str, Any], seed: int | None = None) -> Tensor:
+        return self._guider(x, sigma, model_options=at_masks(model_options, self._masks), seed=seed)
 
 
 class AtNoiseLevels(PerFrameSampler):
@@ -88,13 +83,35 @@ class AtNoiseLevels(PerFrameSampler):
     for example).
     """
 
-    def __init__(self, sampler: comfy.samplers.Sampler, levels: Tensor) -> None:
+    def __init__(self, sampler: comfy.samplers.Sampler, levels: Tensor, base: Base = TEXT_TO_VIDEO) -> None:
         self.sampler = sampler
         self.levels = levels
+        self.base = base
+
+    def level_of(self, latents: Tensor) -> Tensor:
+        """The noise level of every element of ``latents``."""
+        return per_frame(self.levels, latents)
+
+    def guider(self, model_wrap: Any, noise: Tensor) -> Any:
+        return GuiderAtLevels(model_wrap, self.levels, self.base)
+
+    def given(self, latent_image: Tensor) -> Tensor:
+        """What is given, in the units in which it is mixed with noise."""
+        return latent_image
+
+    def network_mask(self, latent_image: Tensor) -> Tensor | None:
+        """The mask that the network itself reads, in ComfyUI's form; None if it reads none."""
+        if not self.base.history_mask:
+            return None
+        return (self.level_of(latent_image) > 0).float().expand(len(latent_image), 1, *latent_image.shape[2:])
+
+    def keep_given(self, samples: Tensor, given: Tensor) -> Tensor:
+        """``samples``, with the bits of ``given`` where the level is 0."""
+        return torch.where(self.level_of(samples) == 0, given.to(samples), samples)
 
     def sample(
         self,
-        model_wrap: Callable[..., Tensor],  # ComfyUI's guider
+        model_wrap: Any,  # ComfyUI's guider
         sigmas: Tensor,
         extra_args: dict[str, Any],
         callback: StepCallback | None,
@@ -105,13 +122,45 @@ class AtNoiseLevels(PerFrameSampler):
     ) -> Tensor:
         # Without noise, an earlier stage left the latents at their noise levels. ComfyUI multiplies what it is given
         # by 1 - sigma, so the mixture below is that of the frame's own noise level in either case.
-        level = per_frame(self.levels, noise)
-        noise = torch.where(level < 1, level * noise + (1 - level) * latent_image, noise)
-        guider = GuiderAtLevels(model_wrap, self.levels)
+        model = model_wrap.inner_model
+        level, given = self.level_of(noise), self.given(latent_image)
+        guider = self.guider(model_wrap, noise)
+        noise = torch.where(level < 1, level * noise + (1 - level) * given, noise)
         samples = self.sampler.sample(guider, sigmas, extra_args, callback, noise, latent_image, None, disable_pbar)
         # ComfyUI has divided by 1 - sigma, for the next run to undo; each frame needs that of its own noise level
         left = sigmas[-1].to(samples)
-        return torch.where(level < 1, samples * ((1 - left) / (1 - left * level)), samples)
+        if not left:
+            return samples
+        none, one = torch.zeros_like(level), torch.ones_like(level)
+        share = self.given(one) * (1 - level)
+        scaling = model.model_sampling.noise_scaling
+        return torch.where(level < 1, samples * (scaling(left, none, one) / scaling(left, share, one)), samples)
+
+
+class AtOwnMask(AtNoiseLevels):
+    """The same for a network that gets its times from ComfyUI's mask: ``streams`` of levels of every element."""
+
+    def __init__(self, sampler: comfy.samplers.Sampler, streams: Streams, model: Any, shapes: list[Any]) -> None:
+        super().__init__(sampler, frame_levels(streams))
+        self.streams = streams
+        self.model = model
+        self.shapes = shapes
+
+    def levels_at(self, step: int, sigmas: Tensor) -> Tensor:
+        return super().levels_at(step, noise_fraction(self.model.model_sampling, sigmas))
+
+    def level_of(self, latents: Tensor) -> Tensor:
+        return packed(self.streams).clamp(min=0).to(latents)
+
+    def guider(self, model_wrap: Any, noise: Tensor) -> Any:
+        noise_streams = comfy.utils.unpack_latents(noise, self.shapes)
+        return GuiderAtMasks(model_wrap, Masks(self.streams, noise_streams, cleanness(self.model)))
+
+    def given(self, latent_image: Tensor) -> Tensor:
+        return as_network_sees(self.model, latent_image, self.shapes)
+
+    def network_mask(self, latent_image: Tensor) -> Tensor:
+        return packed(self.streams)
 
 
 def sample_frames_at_levels(
@@ -131,39 +180,66 @@ def sample_frames_at_levels(
     or infinite, with model, LoRA and step.
     """
     guider = executor.class_obj
-    check_conditionings(guider.conds)
+    base = base_of(guider.model_patcher) or TEXT_TO_VIDEO
+    if not base.own_mask:
+        check_conditionings(guider.conds, base.reads)
     if isinstance(sampler, PerFrameSampler):
         report = report_levels(callback, sampler, sigmas)
         samples = executor(noise, latent_image, sampler, sigmas, denoise_mask, report, *args, **kwargs)
         return keep_given(samples, latent_image, sampler.levels)
-    levels = levels_to_sample(latent_image, denoise_mask)
-    if (levels < 1).any():
-        check_model(guider.model_patcher, "model")
+    at_levels = sampler_at_levels(guider, base, latent_image, sampler, denoise_mask, kwargs.get("latent_shapes"))
+    if at_levels is not None:
+        check_base(guider.model_patcher, "model")
         check_options(guider.model_options)
         check_sampler(sampler)
-        sampler = AtNoiseLevels(sampler, levels)
-    elif noise.any() and sigmas[0] > PURE_NOISE and (ignored := ignored_pictures(latent_image, levels, "latent_image")):
+    elif (
+        noise.any()
+        and sigmas[0] > PURE_NOISE
+        and (ignored := ignored_pictures(latent_image, torch.ones(1), "latent_image"))
+    ):
         warn(ignored)
     extremes: list[tuple[Tensor, Tensor]] = []
-    report = report_levels(callback, sampler, sigmas)
+    report = report_levels(callback, at_levels or sampler, sigmas)
 
     def listen(step: int, denoised: Tensor, latents: Tensor, steps: int) -> None:
         extremes.append(denoised.aminmax())
         report(step, denoised, latents, steps)
 
-    samples = executor(noise, latent_image, sampler, sigmas, None, listen, *args, **kwargs)
+    mask = None if at_levels is None else at_levels.network_mask(latent_image)
+    samples = executor(noise, latent_image, at_levels or sampler, sigmas, mask, listen, *args, **kwargs)
     if not samples.isfinite().all():
         model = describe_files(guider.model_patcher)
         check_steps(extremes, model)
         raise NotFiniteError(len(sigmas) - 2, len(sigmas) - 1, model)
-    return keep_given(samples, latent_image, levels)
+    return samples if at_levels is None else at_levels.keep_given(samples, latent_image)
 
 
-def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor | None) -> Tensor:
-    """The noise levels ``[F]`` or ``[F, h, w]`` of the latents that are sampled, or ``[1]`` where they have no mask."""
+def sampler_at_levels(
+    guider: Any,
+    base: Base,
+    latent_image: Tensor,
+    sampler: comfy.samplers.Sampler,
+    denoise_mask: Tensor | None,
+    shapes: list[Any] | None,
+) -> "AtNoiseLevels | None":
+    """``sampler`` at the noise levels of the mask, or None where all frames are generated."""
     if denoise_mask is None:
-        return torch.ones(1)
-    check_samples({"samples": latent_image}, "latent_image")
+        return None
+    model = guider.model_patcher.model
+    if base.own_mask:
+        shapes = shapes or [latent_image.shape]
+        streams = network_levels(model, denoise_mask, shapes)
+        check_levels(streams, latent_image, shapes)
+        some = any((stream < 1).any() for stream in streams)
+        return AtOwnMask(sampler, streams, model, shapes) if some else None
+    levels = levels_to_sample(latent_image, denoise_mask, model.latent_format.latent_channels)
+    check_areas(base, levels)
+    return AtNoiseLevels(sampler, levels, base) if (levels < 1).any() else None
+
+
+def levels_to_sample(latent_image: Tensor, denoise_mask: Tensor, channels: int) -> Tensor:
+    """The noise levels ``[F]`` or ``[F, h, w]`` of the latents that are sampled."""
+    check_samples({"samples": latent_image}, "latent_image", channels)
     if not isinstance(denoise_mask, NoiseMask):
         # newer versions have interpolated it to the size of the latents, which leaves rounding errors of 1e-7
         denoise_mask = (denoise_mask * 1e6).round() / 1e6

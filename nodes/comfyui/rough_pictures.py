@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from comfy.latent_formats import LatentFormat, Wan21
+from comfy.latent_formats import LatentFormat, Wan21, Wan22
 from PIL import Image
 
 from .demo_preview import latent_format_of
@@ -19,8 +19,9 @@ def with_format(latent: Latent | None, vae: Any) -> Latent:
 
 
 def rough_pictures(latent: Latent, frames: Iterable[int]) -> dict[int, Image.Image]:
-    """The ``frames`` of a video LATENT ``[B, 16, F, h, w]`` as pictures of ``w x h``, by frame."""
-    latent_format: LatentFormat = latent.get(FORMAT) or Wan21()
+    """The ``frames`` of a Wan video LATENT ``[B, C, F, h, w]`` as pictures of ``w x h``, by frame."""
+    native = next(each for each in (Wan21, Wan22) if each.latent_channels == latent["samples"].shape[1])
+    latent_format: LatentFormat = latent.get(FORMAT) or native()
     factors = torch.tensor(latent_format.latent_rgb_factors)
     bias = torch.tensor(latent_format.latent_rgb_factors_bias)
     pictures = {}

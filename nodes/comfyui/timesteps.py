@@ -16,9 +16,12 @@ from torch import Tensor
 
 from ...pusa_core.sampling.sampler import per_frame
 from ...pusa_core.sampling.schedule import PATCH, TIMESTEPS
+from .bases import TEXT_TO_VIDEO, Base, token_times, tokens_of
 from .network import refuse_extra_tokens
 
 KEY = "pusa_timesteps"
+BASE = "pusa_base"
+"""In ``transformer_options``: the kind of the MODEL, if it is not text to video."""
 
 StepCallback = Callable[[int, Tensor, Tensor, int], None]
 """ComfyUI's: step, clean estimate, latents, number of steps."""
@@ -47,14 +50,21 @@ def per_frame_timesteps(
 ) -> Tensor:
     """Wrapper of the network that replaces the timestep ``[B]`` with one per frame, ``[B, F]``, or token, ``[B, N]``.
 
+    Networks with further tokens beside those of the video get one for each of equally large groups of tokens.
+
     The velocity is scaled by ``sigma_f / sigma``, so that ComfyUI's ``x - sigma v`` is the denoised estimate of every
     frame at any noise level, as guidance variants and other nodes expect.
     """
     options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-    refuse_extra_tokens({**kwargs, "time_dim_concat": args[2] if len(args) > 2 else None})
+    base: Base = options.get(BASE, TEXT_TO_VIDEO)
+    known = kwargs if base is TEXT_TO_VIDEO else {key: kwargs[key] for key in kwargs.keys() - {"reference_latent"}}
+    refuse_extra_tokens({**known, "time_dim_concat": args[2] if len(args) > 2 else None})
     timesteps = window_of(options[KEY], options).to(timestep)
     check_frames(timesteps, x)
-    velocity = executor(x, timesteps.flatten().expand(x.shape[0], -1), *args, **kwargs).float()
+    before, behind = base.extra_tokens(getattr(executor, "class_obj", None), kwargs)
+    own = options[KEY].max().to(timestep)  # of the step: that of the frames with most noise, in any window
+    times = token_times(timesteps, own, tokens_of(x), before, behind)
+    velocity = executor(x, times.expand(x.shape[0], -1), *args, **kwargs).float()
     sigma = options["sigmas"].to(velocity).view(-1)[0]
     return velocity * (per_frame(timesteps, velocity) / (TIMESTEPS * sigma))
 

@@ -80,6 +80,13 @@ class WanAttentionBlock(native.WanAttentionBlock, dit.WanBlock):
         return x
 
 
+NativeFeedForward: type[nn.Sequential] = getattr(native, "WanFeedForward", nn.Sequential)  # older versions have no own
+
+
+class WanFeedForward(FeedForward, NativeFeedForward):  # type: ignore[misc, valid-type]
+    """Computes as ours, and is what other nodes take for the native one."""
+
+
 class Head(native.Head, dit.WanHead):
     def forward(self, x: Tensor, e: Tensor | Vectors) -> Tensor:
         if isinstance(e, Tensor) and e.ndim < 4:  # other packs' functions: [B, D], or [B, F or 1, D]
@@ -177,6 +184,8 @@ def check_layers(network: nn.Module, expected: dit.WanModel) -> None:
         ours = isinstance(module, dit.WanModel | dit.WanBlock | dit.WanAttention | dit.WanHead)
         if ours and type(theirs[name]) not in OURS:
             raise ValueError(f"{name or 'it'} is a {type(theirs[name]).__name__}")
+        if isinstance(module, FeedForward) and type(theirs[name]) is not NativeFeedForward:
+            raise ValueError(f"{name} is a {type(theirs[name]).__name__}")
     for name, module in theirs.items():
         if name not in known and any(True for _ in module.parameters(recurse=False)):
             raise ValueError(f"it has a new layer, {name}")
@@ -192,7 +201,7 @@ def convert(network: Any) -> WanModel:
     for module in list(network.modules()):
         module.__class__ = OURS.get(type(module), type(module))
     for block in network.blocks:
-        block.ffn.__class__ = FeedForward
+        block.ffn.__class__ = WanFeedForward
     ours: WanModel = network
     ours.config = config
     return ours.eval().requires_grad_(False)

@@ -130,9 +130,9 @@ def bridge(options: BridgeOptions) -> None:
     size = options.sampling.size or whole_size(*gap.first.size)
     window = latent_length(options.sampling.frames)
     room = Bridge.of(gap.new, gap.until, gap.second.frames - gap.resume, window)
-    settings = replace(options.sampling.settings(size), frames=room.frames)
-    check_encoding(*size, options.output.fps)
     files = [read_model_files(*expert) for expert in options.model.experts]
+    settings = replace(options.sampling.settings(size, files[0].checkpoint.family), frames=room.frames)
+    check_encoding(*size, options.output.fps)
     with claim_outputs(options.outputs, options.inputs, options.output.overwrite):
         new = make_new(options, gap, room, settings, files)
         sound = gap.first.path

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,13 @@ from .output import FPS, VideoOutput, add_output_flags
 
 @dataclass(frozen=True)
 class GenerateOptions:
+    """``own_fps``: the frame rate is that of the checkpoint, where it has one of its own."""
+
     output: VideoOutput
     video: VideoOptions
     sampling: SamplingOptions
     model: ModelOptions
+    own_fps: bool = False
 
     def __post_init__(self) -> None:
         check_outputs(self.outputs, self.inputs, self.output.overwrite)
@@ -65,7 +68,7 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = commands.add_parser("generate", help="make a video", formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
     add_output_flags(parser)
-    add("--fps", type=int, default=FPS, help="frames per second of the file (default %(default)s)")
+    add("--fps", type=int, help=f"frames per second of the file (default: the model's, {FPS} for Wan)")
     add_video_flags(parser)
     add_sampling_flags(parser)
     add(
@@ -82,8 +85,9 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def generate_options(args: argparse.Namespace) -> GenerateOptions:
     video, sampling = options_from(VideoOptions, args), options_from(SamplingOptions, args)
-    output, model = options_from(VideoOutput, args), options_from(ModelOptions, args)
-    return GenerateOptions(output, video, sampling, model)
+    output = VideoOutput(args.out, args.overwrite, FPS if args.fps is None else args.fps)
+    model = options_from(ModelOptions, args)
+    return GenerateOptions(output, video, sampling, model, own_fps=args.fps is None)
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,12 @@ def read_inputs(video: VideoOptions, sampling: SamplingOptions, model: ModelOpti
     if video.task and levels is None and video.task[0] in TASKS:
         levels = TASKS[video.task[0]].noise_levels
     parse_noise_levels(levels or "", latent_length(sampling.frames))
-    settings = sampling.settings(size)
+    files = [read_model_files(*expert) for expert in model.experts]
+    settings = sampling.settings(size, files[0].checkpoint.family)
     inset = None
     if video.part == "margin" and video.paths:
         inset = Inset.parse(video.inset or "{}x{}".format(*frame_size(video.paths[0])), size)
     keyframes = read_keyframes(video, settings, inset)
-    files = [read_model_files(*expert) for expert in model.experts]
     return Inputs(keyframes, settings, levels or "", files, read_levels(video, settings, inset))
 
 
@@ -188,7 +192,11 @@ def progress_bar(steps: int) -> Iterator[StepCallback]:
 def generate(options: GenerateOptions) -> None:
     """Make the video and its contact sheet."""
     inputs = read_inputs(options.video, options.sampling, options.model)
-    check_encoding(inputs.settings.width, inputs.settings.height, options.output.fps)
+    family = inputs.files[0].checkpoint.family
+    output = options.output
+    if options.own_fps and family is not None:
+        output = replace(output, fps=family.fps)
+    check_encoding(inputs.settings.width, inputs.settings.height, output.fps)
     with process_group(options.model.device) as device, claimed(options):
         encoded = encode_inputs(inputs, options.video, options.model, device)
         model, low = build_models(inputs.files, options.model, device)
@@ -204,7 +212,7 @@ def generate(options: GenerateOptions) -> None:
                 device=device,
             )
         if encoded.vae is not None:
-            options.output.write(latents, encoded.vae, options.about(inputs.settings))
+            output.write(latents, encoded.vae, options.about(inputs.settings))
 
 
 def claimed(options: GenerateOptions) -> AbstractContextManager:

@@ -16,6 +16,7 @@ from ..sampling.tasks import TASKS, usage
 from ..weights.demo_files import DEMO
 from ..weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from ..weights.load import LORA_STRENGTH
+from ..weights.made_for_levels import MadeForLevels
 
 _LORA = re.compile(r"(?P<file>.+?)(?::(?P<strength>-?\d*\.?\d+))?")
 _SIZE = re.compile(r"(\d+)x(\d+)")
@@ -209,22 +210,28 @@ def add_video_flags(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Size, length and sampling of a video; ``size`` (width, height) is None where the first keyframe decides."""
+    """Size, length and sampling of a video.
+
+    ``size`` (width, height) is None where the first keyframe decides; ``steps``, ``cfg`` and ``shift`` where the
+    checkpoint does.
+    """
 
     size: tuple[int, int] | None = None
     frames: int = Settings.frames
-    steps: int = Settings.steps
-    cfg: float = Settings.cfg
-    shift: float = Settings.shift
+    steps: int | None = None
+    cfg: float | None = None
+    shift: float | None = None
     seed: int = Settings.seed
     given_frames_refresh: int = Settings.given_frames_refresh
 
-    def settings(self, size: tuple[int, int]) -> Settings:
+    def settings(self, size: tuple[int, int], family: MadeForLevels | None = None) -> Settings:
         """For a video of that width and height. Raises ``ValueError`` for values that make none."""
-        width, height = size
-        return Settings(
-            width, height, self.frames, self.steps, self.cfg, self.shift, self.seed, self.given_frames_refresh
-        )
+        chosen = {"steps": self.steps, "cfg": self.cfg, "shift": self.shift}
+        values: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        if family is not None:
+            values = {"steps": family.steps, "cfg": family.cfg, "shift": family.shift, **values}
+        values |= {"seed": self.seed, "given_frames_refresh": self.given_frames_refresh}
+        return Settings(*size, self.frames, **values)
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -235,7 +242,8 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         help="WIDTHxHEIGHT, divisible by 16 (default: the first keyframe's, or the model's)",
     )
     add("--frames", type=int, default=Settings.frames, help="pixel frames, 4 n + 1 (default %(default)s)")
-    add("--steps", type=int, default=Settings.steps, help="sampling steps (default %(default)s)")
-    add("--cfg", type=float, default=Settings.cfg, help="guidance scale (default %(default)s); 1 is twice as fast")
-    add("--shift", type=float, default=Settings.shift, help="of the noise schedule (default %(default)s)")
+    other = "or what a SkyReels checkpoint was made for"
+    add("--steps", type=int, help=f"sampling steps (default {Settings.steps}, {other})")
+    add("--cfg", type=float, help=f"guidance scale (default {Settings.cfg:g}, {other}); 1 is twice as fast")
+    add("--shift", type=float, help=f"of the noise schedule (default {Settings.shift:g}, {other})")
     add("--seed", type=int, default=Settings.seed, help=f"of the noise (default {Settings.seed})")

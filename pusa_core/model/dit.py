@@ -17,7 +17,7 @@ from .axes import rearrange
 from .compile import prepare_compiler
 from .config import WanConfig
 from .elementwise import FeedForward, gated_residual, may_overwrite, modulate, residual
-from .modulation import Vectors, distinct_levels, offset_vectors
+from .modulation import LEVELS, Vectors, distinct_levels, offset_vectors
 from .rope import PLAIN, Axes, apply_rope, rope_table
 
 MAX_PERIOD = 10000.0
@@ -194,7 +194,7 @@ class WanModel(nn.Module):
             latents: ``[B, C, F, H, W]``; H and W divisible by the patch size.
             timestep: in 0..1000 (1000 sigma): ``[B]``; ``[B, F]`` with one value for each latent frame; or ``[B, F, h,
                 w]`` with one for each token (patch). Equal entries give the bits of the shorter form. Within frames, at
-                most :data:`~pusa_core.model.modulation.LEVELS` values are told apart.
+                most F + :data:`~pusa_core.model.modulation.LEVELS` values are told apart.
             context: text embedding ``[B, L, text_dim]``; its zero padding is attended to, as in the released network.
             attend: attention kernel.
             blocks: called in place of the model's own, each like :meth:`WanBlock.forward`; for hooks and patches.
@@ -231,8 +231,9 @@ class WanModel(nn.Module):
         """As :meth:`embed_time`, for ``[B, F, h, w]``.
 
         The frames' first tokens are embedded by themselves: where a frame's timesteps are equal, it takes their bits.
+        Where every process has a band of the frames, the levels of the whole frames' first tokens need room as well.
         """
-        first, others, index = distinct_levels(timestep)
+        first, others, index = distinct_levels(timestep, LEVELS + timestep.shape[1])
         tables = zip(self.embed_time(first, dtype), self.embed_time(others, dtype), strict=True)
         return [Vectors(torch.cat(pair, dim=1), index) for pair in tables]
 

@@ -67,10 +67,10 @@ def offset_vectors(learned: Tensor, time: Tensor | Vectors) -> list[Vectors]:
     return [Vectors(each, index) for each in (learned.to(table).unsqueeze(1) + table).unbind(2)]
 
 
-def distinct_levels(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def distinct_levels(levels: Tensor, room: int = LEVELS) -> tuple[Tensor, Tensor, Tensor]:
     """Split levels, or timesteps, ``[B, F, h, w]`` into a table and an index, without waiting for the device.
 
-    Returns the levels of the frames' first tokens ``[B, F]``, the other levels ``[B, LEVELS]``, and the rows of both
+    Returns the levels of the frames' first tokens ``[B, F]``, the other levels ``[B, room]``, and the rows of both
     side by side that the tokens take: the index ``[B, F, h * w]`` of :class:`Vectors`. If there are more others,
     neighbours are merged into one halfway between them; the lowest and the highest stay.
     """
@@ -82,19 +82,19 @@ def distinct_levels(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rank = F.pad((ascending.diff(dim=1) != 0).cumsum(dim=1), (1, 0))
     others = rank[:, -1:]
     if levels.device.type == "cpu" and not torch.compiler.is_compiling():
-        _report(int(others.max()))
-    # ranks 1 ... others -> slots 1 ... LEVELS, the same if there are no more, and rounded if there are
+        _report(int(others.max()), room)
+    # ranks 1 ... others -> slots 1 ... room, the same if there are no more, and rounded if there are
     steps = (others - 1).clamp(min=1)
-    slot = (2 * (rank - 1) * steps.clamp(max=LEVELS - 1) + steps).div(2 * steps, rounding_mode="floor") + 1
+    slot = (2 * (rank - 1) * steps.clamp(max=room - 1) + steps).div(2 * steps, rounding_mode="floor") + 1
     slot = slot.where(rank > 0, 0)
-    empty = ascending.new_zeros(batch, 1 + LEVELS)
+    empty = ascending.new_zeros(batch, 1 + room)
     low, high = (empty.scatter_reduce(1, slot, ascending, end, include_self=False) for end in ("amin", "amax"))
     slot = torch.empty_like(slot).scatter(1, order, slot).unflatten(1, (frames, count))
     frame = torch.arange(frames, device=levels.device)[:, None]
     sample = torch.arange(batch, device=levels.device)[:, None, None]
     row = torch.where(slot == 0, frame, frames - 1 + slot)
     merged = torch.cat((low[:, 1:2], (low[:, 2:-1] + high[:, 2:-1]) / 2, high[:, -1:]), dim=1)
-    return first, merged, row + sample * (frames + LEVELS)
+    return first, merged, row + sample * (frames + room)
 
 
 def limit_levels(levels: Tensor) -> Tensor:
@@ -109,6 +109,6 @@ def limit_levels(levels: Tensor) -> Tensor:
 
 
 @cache  # the same at every step
-def _report(count: int) -> None:
-    if count > LEVELS:
-        log.warning("%d noise levels within frames; the network tells %d apart: neighbours are merged", count, LEVELS)
+def _report(count: int, room: int) -> None:
+    if count > room:
+        log.warning("%d noise levels within frames; %d are told apart: neighbours are merged", count, room)

@@ -19,6 +19,8 @@ PROBE_SECONDS = 0.2
 # activations of size [B, N, dim] that a block saves for its backward pass: norms, modulated inputs, q k v before and
 # after norm and rotation, attention outputs, residuals, for both attentions; and those of size [B, N, ffn_dim]
 BLOCK_TENSORS, FFN_TENSORS = 24, 2
+# with a level for every token, also the scales and gates of both modulations, which are views otherwise
+TOKEN_LEVEL_TENSORS = 4
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def _tokens(shape: WanConfig, config: Config) -> int:
 
 def _activations(shape: WanConfig, config: Config, itemsize: int) -> int:
     stream = config.train.batch * _tokens(shape, config) * itemsize
-    block = stream * (BLOCK_TENSORS * shape.dim + FFN_TENSORS * shape.ffn_dim)
+    tensors = BLOCK_TENSORS + (TOKEN_LEVEL_TENSORS if config.train.p_region else 0)
+    block = stream * (tensors * shape.dim + FFN_TENSORS * shape.ffn_dim)
     if not config.train.gradient_checkpointing:
         return block * shape.num_layers
     kept = 0 if config.train.offload_checkpoints else stream * shape.dim * shape.num_layers

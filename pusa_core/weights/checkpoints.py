@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..model.config import WanConfig
 from .files import check_finite, read_file, shard_paths
+from .made_for_levels import MadeForLevels, fold_frame_rate, made_for_levels
 from .quantised import FP8, QuantisedLayer, dequantise, header_entries, split_quantised
 from .tensor_names import container_prefix, original_name, spelling
 
@@ -43,7 +44,7 @@ class Checkpoint:
 
     ``weights``: a tensor per parameter, possibly quantised. ``quantised``: the scales and format of quantised layers.
     ``settings``: tensors that choose ComfyUI's attention layer by layer. ``unused``: names of tensors that are neither.
-    ``form``: naming scheme and dtype of the file, for a report.
+    ``form``: naming scheme and dtype of the file, for a report. ``family``: of checkpoints that need no Pusa LoRA.
     """
 
     config: WanConfig
@@ -53,6 +54,7 @@ class Checkpoint:
     unused: tuple[str, ...]
     form: str
     source: str
+    family: MadeForLevels | None = None
 
     @property
     def name(self) -> str:
@@ -64,6 +66,8 @@ class Checkpoint:
         size = _SIZES.get((self.config.dim, self.config.num_layers), "")
         shape = f"{self.config.num_layers} layers of width {self.config.dim}"
         text = f"Wan text-to-video {size + ', ' if size else ''}{shape}; {self.form}; {len(self.weights)} tensors"
+        if self.family is not None:
+            text += f"; {self.family.describe()}"
         return text + (f"; NOT USED: {len(self.unused)}, such as {', '.join(self.unused[:5])}" if self.unused else "")
 
     def dequantised(self) -> Iterator[tuple[str, Tensor]]:
@@ -161,6 +165,8 @@ def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
     prefix = container_prefix(tensors) or ""
     header = {original_name(name.removeprefix(prefix)): e for name, e in header_entries(metadata, source).items()}
     weights, quantised, marks = split_quantised(named, header, source)
+    family = made_for_levels(source, weights)
+    weights = fold_frame_rate(weights, quantised, source)
     config = _config(weights, source)
     expected = dict(expected_shapes(config))
     if missing := [name for name in expected if name not in weights]:
@@ -176,7 +182,7 @@ def parse_checkpoint(tensors: Mapping[str, Tensor], metadata: Mapping[str, str],
     kept = {name: weights[name] for name in expected}
     settings = {name: tensor for name, tensor in weights.items() if name.endswith(ATTENTION_SETTING)}
     unused = tuple(name for name in weights if name not in expected and name not in settings)
-    checkpoint = Checkpoint(config, kept, quantised, settings, unused, form, source)
+    checkpoint = Checkpoint(config, kept, quantised, settings, unused, form, source, family)
     log.log(logging.WARNING if unused else logging.INFO, "%s: %s", Path(source).name, checkpoint.describe())
     return checkpoint
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 
 const START_END_NOISE = new URL('../../workflows/Pusa demo - Start and end frames, loose.json', import.meta.url)
-const KSAMPLER = new URL('../../workflows/Pusa demo - Image to video with KSampler.json', import.meta.url)
+const KSAMPLER = new URL('../../workflows/Pusa demo - First frame to video with KSampler.json', import.meta.url)
 
 /**
  * Runs the graph, and returns the levels that the strip showed meanwhile: those of the frames' own falling noise.

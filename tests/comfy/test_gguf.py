@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.support.gguf_files import TYPES, write_gguf
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 from tools.comfyui import find_pack, make_base, running_server
+from tools.gguf_files import TYPES, write_gguf
 
 from ..support.graphs import image_to_video, ksampler, node, parts
 from ..support.models import CONFIG, LORA, random_dit, write_models

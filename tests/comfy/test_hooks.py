@@ -1,4 +1,4 @@
-"""Functions of other packs act on our network as on ComfyUI's own, hook by hook."""
+"""Functions of ComfyUI's nodes and of other packs act on our network as on ComfyUI's own, hook by hook."""
 
 import json
 from pathlib import Path
@@ -17,9 +17,11 @@ def hooks(comfyui: Path) -> dict[str, Any]:
     return json.loads(run_script(comfyui, "run_hooks.py"))
 
 
-def test_every_hook_has_the_effect_that_it_has_on_the_native_network(hooks: dict[str, Any]) -> None:
+def test_every_hook_has_the_effect_that_it_has_on_the_native_network(hooks: dict[str, Any], comfyui: Path) -> None:
     measured = hooks["patterns"]
     assert len(measured) >= 13 - len(ONLY_NEWER)
+    if (comfyui / "comfy" / "ldm" / "wan" / "uni3c.py").exists():
+        assert measured.keys() >= {"Uni3C", "InfiniteTalk"}  # ComfyUI's own
     for name, result in measured.items():
         if name in ONLY_NEWER and not result["effect"]:
             continue
@@ -29,6 +31,10 @@ def test_every_hook_has_the_effect_that_it_has_on_the_native_network(hooks: dict
 
 def test_a_network_is_back_at_its_bits_without_its_patches(hooks: dict[str, Any]) -> None:
     assert hooks["again"]
+
+
+def test_all_that_the_native_network_has_is_found_on_ours(hooks: dict[str, Any]) -> None:
+    assert hooks["missing"] == []
 
 
 def test_a_pass_with_one_timestep_is_refused_by_name(hooks: dict[str, Any]) -> None:
@@ -53,7 +59,12 @@ def test_a_layers_own_attention_is_honoured_and_saved(newer: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [("new_layer", "fps_embedding"), ("new_class", "WanGatedAttention"), ("new_network", "it is a WanNetwork")],
+    [
+        ("new_layer", "fps_embedding"),
+        ("new_class", "WanGatedAttention"),
+        ("new_feed_forward", "WanGatedFeedForward"),
+        ("new_network", "it is a WanNetwork"),
+    ],
 )
 def test_an_unknown_network_is_kept_and_said(newer: dict[str, Any], change: str, named: str) -> None:
     assert named in newer["kept"][change]

@@ -14,7 +14,7 @@ from pusa_core.weights.checkpoints import expected_shapes, parse_checkpoint, rea
 from pusa_core.weights.demo_files import DIT
 from tests.conftest import max_error
 from tests.support.forms import FORMS, QUANTISED, diffusers_name, write
-from tests.support.gguf_files import write_gguf
+from tools.gguf_files import write_gguf
 
 
 @pytest.fixture(scope="module")

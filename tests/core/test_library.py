@@ -1,6 +1,7 @@
 """pusa_core as a library and as an installed package: what a user of it writes and runs."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def test_the_program_of_the_page_makes_a_video(tmp_path, monkeypatch):
     assert len(program.splitlines()) <= 15
     write_inputs(tmp_path, 3)
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "standalone.md", "exec"), {})
+    script = tmp_path / "program.py"
+    script.write_text(program, encoding="utf-8")
+    runpy.run_path(str(script))
     (video,) = set(tmp_path.glob("*.mp4")) - {tmp_path / "clip.mp4"}
     assert frames_in(video) == 81
 

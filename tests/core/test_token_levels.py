@@ -124,11 +124,24 @@ def test_more_levels_are_merged_and_that_is_said_once(caplog):
         limited = limit_levels(limit_levels(levels))
         assert torch.equal(limit_levels(levels), limited)
     assert [record.getMessage() for record in caplog.records] == [
-        f"399 noise levels within frames; the network tells {LEVELS} apart: neighbours are merged"
+        f"399 noise levels within frames; {LEVELS} are told apart: neighbours are merged"
     ]
     assert len(limited.unique()) == LEVELS + 1
     assert (limited - levels).abs().max() < 0.5 / (LEVELS - 1) + 1e-3
     assert limited[0, 0, 0] == 0 and limited[0, 0, 1] == levels[0, 0, 1] and limited[0, -1, -1] == 1  # the ends stay
+
+
+def test_the_network_tells_the_levels_of_every_band_of_frames_apart(tiny_model):
+    """A ramp over 24 frames, of which an area is at 16 other levels: the lower band does not begin on the ramp."""
+    levels = torch.linspace(0, 0.5, 24)[:, None, None].repeat(1, 8, 8)
+    levels[:, 4:] = 0.6 + torch.arange(LEVELS).repeat(24 * 2).view(24, 4, 8) / 64
+    levels[:, 7, 4:] = levels[:, 0, 4:]
+    levels = limit_levels(levels)
+    assert len(levels.unique()) == 24 + LEVELS
+    model = tiny_model()
+    vectors, _ = model.embed_time_of_tokens(1000 * levels[None, :, 4:], torch.float32)
+    own = model.embed_time(1000 * levels[:, 4:].reshape(1, -1), torch.float32)[0]
+    assert max_error(vectors.broadcast().flatten(1, 2), own) < 1e-5
 
 
 def test_the_sampler_ends_in_the_truth_for_any_levels():

@@ -141,6 +141,32 @@ def test_recomputing_takes_less_memory_and_more_time_by_the_estimate(config_of):
     assert 1.25 * plain.flops < recomputed.flops < 1.5 * plain.flops
 
 
+def saved_bytes(model, latents, timestep):
+    """What autograd keeps of a forward pass."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(latents, timestep, torch.randn(1, 8, 4096))
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def test_the_estimate_counts_what_levels_within_frames_keep_in_memory(config_of):
+    flags = "--train.rank=8", "--train.gradient_checkpointing=false"
+    plain, regions = config_of(*flags), config_of(*flags, "--train.p_region=0.5")
+    source = read_source(plain)
+    model, _ = build_network(source, plain, "cpu")
+    frames, side = latent_length(plain.data.frames), plain.data.sizes[0][0] // 8
+    latents, timestep = torch.randn(1, 16, frames, side, side), 1000 * torch.rand(1, frames)
+    by_token = timestep[..., None, None].expand(1, frames, side // 2, side // 2)
+    found = saved_bytes(model, latents, by_token) - saved_bytes(model, latents, timestep)
+    estimated = [estimate(source, config, torch.device("cpu")).activations for config in (regions, plain)]
+    assert 0.8 < (estimated[0] - estimated[1]) / found < 1.2  # the first block's tokens need no gradient
+
+
 @pytest.mark.parametrize("flags", [["--train.rank=16"], ["--train.mode=full"]])
 def test_the_estimate_counts_nearly_all_multiplications_of_a_step(config_of, flags):
     config = config_of(*flags)

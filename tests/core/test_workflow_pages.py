@@ -100,6 +100,7 @@ def test_the_app_shows_every_picture_and_knob_and_the_results(title):
     assert [nodes[number]["type"] in ONLY_SAVE for number in app["outputs"]] == [True] * len(app["outputs"])
     shown = {nodes[number].get("title") for number, _ in app["inputs"]}
     assert "Pusa video" in shown and app["outputs"]
+    assert ("mask_level" in [name for _, name in app["inputs"]]) == ("part of" in title or "Outpaint" in title)
 
 
 @pytest.mark.parametrize("title", [title for title in TITLES if title.startswith("Pusa demo")])

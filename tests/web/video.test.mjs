@@ -48,6 +48,7 @@ test('an empty latent has a length and no given frames', () => {
 test('resized pictures and bypassed nodes are seen through', () => {
   const scaled = node('ImageScale', {}, { image: node('ImageFromBatch', { length: 9 }) })
   assert.deepEqual(places(videoFrom(keyframe(scaled))), [[0, 2]])
+  assert.deepEqual(places(videoFrom(keyframe(node('ImagePadForOutpaint', {}, { image: scaled })))), [[0, 2]])
   const bypassed = keyframe(picture, { position: 5 }, keyframe(picture))
   bypassed.mode = 4
   assert.deepEqual(places(videoFrom(bypassed)), [[0, 0]])

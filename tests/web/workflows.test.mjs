@@ -7,17 +7,20 @@ import { RunGraph } from '../../web/js/graph.js'
 import { framesPerSecond, maskInputs } from '../../web/js/video.js'
 import { graphOf } from './graphs.mjs'
 
+const ALL = [...Array(21).keys()]
 const GIVEN = {
   'Extend a clip, 13 frames given': [0, 1, 2, 3],
   'Extend a clip, 41 frames given': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
   'Fill between two clips': [0, 1, 2, 18, 19, 20],
   'Image to video': [0],
-  'Image to video with KSampler': [0],
+  'First frame to video with KSampler': [0],
   'Start and end frames': [0, 20],
   'Start and end frames, loose': [0, 20],
   'Three keyframes': [0, 10, 20],
   'Train a LoRA': [0],
-  'Video to video': [...Array(21).keys()],
+  'Change a part of a clip': ALL,
+  'Outpaint a clip': ALL,
+  'Video to video': ALL,
   'Wan2.2 extend a clip, 4 steps': [0, 1, 2, 3],
   'Wan2.2 image to video, 4 steps': [0],
 }

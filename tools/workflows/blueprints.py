@@ -21,6 +21,8 @@ def blueprint(task: Workflow, title: str) -> Json:
             node.place = Place(1, title)
         if node.kind == "PusaFrameMask":
             graph.knob("noise_levels", "Noise levels", (number, "noise_levels"))
+            if "mask" in node.values:
+                graph.knob("mask_level", "Mask level", (number, "mask_level"))
     page = Page(graph)
     (canvas,) = page.subgraphs
     (drawn,) = (drawn for drawn in page.root.nodes if drawn["id"] == canvas.number)

@@ -8,15 +8,16 @@ HUB = "https://huggingface.co"
 WAN21 = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 WAN22 = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files"
 KIJAI = f"{HUB}/Kijai/WanVideo_comfy/resolve/main"
+KIJAI_FP8 = f"{HUB}/Kijai/WanVideo_comfy_fp8_scaled/resolve/main"
 FOLDERS = ("diffusion_models", "text_encoders", "vae", "loras")
 
 
 LABELS: dict[str, str] = {}  # what the note calls each file
 
 
-def file(label: str, url: str) -> dict[str, str]:
-    """The entry of a model file that the page offers for download."""
-    folder = next((name for name in FOLDERS if f"/{name}/" in url), "loras")
+def file(label: str, url: str, elsewhere: str = "loras") -> dict[str, str]:
+    """The entry of a model file that the page offers for download; ``elsewhere``: its folder where the URL has none."""
+    folder = next((name for name in FOLDERS if f"/{name}/" in url), elsewhere)
     name = url.rpartition("/")[2]
     LABELS[name] = label
     return {"name": name, "url": url, "directory": folder}
@@ -25,6 +26,9 @@ def file(label: str, url: str) -> dict[str, str]:
 TEXT_ENCODER = file("umt5-xxl", f"{WAN21}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors")
 VAE = file("Wan2.1 VAE", f"{WAN21}/vae/wan_2.1_vae.safetensors")
 T2V = file("Wan2.1 14B", f"{WAN21}/diffusion_models/wan2.1_t2v_14B_fp8_scaled.safetensors")
+SKYREELS_V3 = file(
+    "SkyReels-V3-V2V", f"{KIJAI_FP8}/SkyReelsV3/Wan21-SkyReelsV3-V2V_fp8_scaled_mixed.safetensors", "diffusion_models"
+)
 PUSA_LORA = file("Pusa LoRA", f"{KIJAI}/Pusa/Wan21_PusaV1_LoRA_14B_rank512_bf16.safetensors")
 TURBO_LORA = file("turbo LoRA", f"{KIJAI}/Lightx2v/lightx2v_T2V_14B_cfg_step_distill_v2_lora_rank64_bf16.safetensors")
 EXPERTS = {

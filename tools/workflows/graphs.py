@@ -3,12 +3,13 @@
 from typing import Any
 
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
+from pusa_core.weights.made_for_levels import SKYREELS_V3 as SKYREELS_SETTINGS
 
 from . import parts
-from .files import EXPERTS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
+from .files import EXPERTS, PUSA_LORA, SKYREELS_V3, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
 from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
-from .tasks import HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
+from .tasks import HEIGHT, KSAMPLER, SKYREELS, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
 AVOID = (
@@ -19,7 +20,7 @@ AVOID = (
 )
 
 
-MARGINS = {"left": 176, "top": 0, "right": 176, "bottom": 0}
+MARGINS: dict[str, Any] = {"left": 176, "top": 0, "right": 176, "bottom": 0}
 """Of a clip of 480 x 480 in a video of 832 x 480, pixels."""
 
 
@@ -59,9 +60,9 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     """
     graph = new_graph(task.name, task)
     place = GIVEN if task.given else VIDEO
-    size = Size(WIDTH, HEIGHT)
+    size = Size(1280, 720, 121) if task in SKYREELS else Size(WIDTH, HEIGHT)
     if newest:
-        size = parts.add_seconds(graph, place, size)
+        size = parts.add_seconds(graph, place, size, fps_of(task))
     links = add_models(graph, task, newest)
     clip, vae = parts.add_encoders(graph, place)
     images = [parts.add_user_frames(graph, given, size) for given in task.given]
@@ -81,6 +82,9 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
         return {"model": parts.add_model(graph, T2V["name"], lora, files=[T2V])}
     if task is KSAMPLER:
         return {"model": parts.add_native_model(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
+    if task in SKYREELS:
+        settings = {"steps": SKYREELS_SETTINGS.steps, "cfg": SKYREELS_SETTINGS.cfg, "shift": SKYREELS_SETTINGS.shift}
+        return {"model": parts.add_model(graph, SKYREELS_V3["name"], "none", files=[SKYREELS_V3]), **settings}
     if task in WAN22:
         models = {}
         for slot, level, strength in (("model", "high", 1.5), ("model_low", "low", 1.4)):
@@ -97,12 +101,16 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
     return {"model": model}
 
 
+def fps_of(task: Workflow) -> int:
+    return SKYREELS_SETTINGS.fps if task in SKYREELS else parts.FPS
+
+
 def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot) -> None:
     if task is KSAMPLER:
         links |= {"latent_image": latent, "steps": parts.STEPS, "cfg": parts.CFG}
         parts.add_video(graph, vae, links | {"sampler_name": "euler", "scheduler": "simple"}, "KSampler")
     else:
-        parts.add_video(graph, vae, links | {"latent": latent})
+        parts.add_video(graph, vae, links | {"latent": latent}, fps=fps_of(task))
     if task is TRAIN:
         training = next(n for n, node in enumerate(graph.nodes, 1) if node.kind == "PusaTrainLora")
         with graph.at(RESULT):

@@ -41,7 +41,7 @@ SIZES = {
     "CLIPTextEncode": (340, 140),
     "EmptyHunyuanLatentVideo": (270, 140),
     "PusaEncodeKeyframes": (300, 170),
-    "PusaFrameMask": (300, 430),
+    "PusaFrameMask": (300, 410),
     "PusaSampler": (300, 300),
     "KSampler": (300, 300),
     "VAEDecode": (220, 50),

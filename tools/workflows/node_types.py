@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 STORED = Path(__file__).with_name("nodes.json")
+NEED = {"switch": "model_low", "mask_level": "mask"}
+"""Inputs that mean something only along with another one."""
 WIDGETS = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")
 
 

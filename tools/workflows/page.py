@@ -8,7 +8,7 @@ from typing import Any
 from . import layout
 from .drawing import draw_input, draw_node, draw_note, mark_links, slots_of
 from .graph import NODE_TYPES, Graph, Json, Knob, Slot
-from .node_types import Input
+from .node_types import NEED, Input
 
 INPUT, OUTPUT = -10, -20  # the ids of a subgraph's own ends
 FIRST = ("prompt", "negative", "noise_levels", "width", "height", "seconds", "frames", "seed", "turbo", "steps", "cfg")
@@ -230,7 +230,9 @@ class Page:
             if node["type"] in ("SaveVideo", "PreviewImage"):
                 outputs.append(str(node["id"]))
             else:
-                inputs += [[str(node["id"]), name] for name in names if name not in linked]
+                connected = {entry["name"] for entry in node["inputs"] if entry["link"]}
+                shown = [name for name in names if name not in linked and NEED.get(name) in (None, *connected)]
+                inputs += [[str(node["id"]), name] for name in shown]
         return {"inputs": inputs, "outputs": outputs}
 
 

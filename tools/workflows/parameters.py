@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from .node_types import NEED
+
 Graph = dict[str, dict[str, Any]]
 Place = list[str]
 """A node's number and the name of one of its inputs."""
@@ -42,8 +44,6 @@ NAMES = {
     "SaveVideo": {"filename_prefix": "filename_prefix"},
 }
 """The names of the inputs of a node type."""
-NEED = {"switch": "model_low", "mask_level": "mask"}
-"""Inputs that mean something only along with another one."""
 FILES = {"LoadImage": "image", "LoadVideo": "file"}
 LORA = {"lora_name": "lora", "strength_model": "lora_strength"}
 TURBO_LORA = {"lora_name": "turbo_lora", "strength_model": "turbo_strength"}
@@ -67,7 +67,7 @@ def parameters_file(graphs: dict[str, Graph]) -> str:
 
 
 def parameters_of(graph: Graph) -> dict[str, Place]:
-    """The places of a graph's values by name. Further places of the same name are numbered: ``clip_start_2``."""
+    """The places of a graph's values by name. Further places of the same name are numbered: ``width``, ``width_2``."""
     places: dict[str, Place] = {}
     for name, place in _named(graph):
         if place in places.values():

@@ -13,6 +13,7 @@ PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
 DEMO_SIDE = 64
 STEPS, CFG, TURBO_STEPS, TURBO_CFG = 10, 3.0, 4, 1.0
+FPS = 16  # of Wan
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Size:
     length: int | Slot = FRAMES
 
 
-def add_seconds(graph: Graph, place: Place, size: Size) -> Size:
+def add_seconds(graph: Graph, place: Place, size: Size, fps: int = FPS) -> Size:
     """Let the length be set in seconds, with ComfyUI's Math Expression."""
     with graph.at(place):
         seconds = graph.add("PrimitiveFloat", "Seconds", value=5.0)
-        values: dict[str, Any] = {"expression": "4 * round(4 * a) + 1", "values.a": graph.slot(seconds)}
-        frames = graph.add("ComfyMathExpression", "Frames: 16 a second, 4 n + 1", **values)
+        values: dict[str, Any] = {"expression": f"4 * round({fps // 4} * a) + 1", "values.a": graph.slot(seconds)}
+        frames = graph.add("ComfyMathExpression", f"Frames: {fps} a second, 4 n + 1", **values)
     graph.knob("seconds", "Seconds", (seconds, "value"))
     return replace(size, length=graph.slot(frames, 1))
 
@@ -159,7 +160,12 @@ def add_demo_mask(graph: Graph, area: Area) -> Slot:
     with graph.at(GIVEN):
         black = graph.add("SolidMask", "Size of the clip", value=0.0, width=DEMO_SIDE, height=DEMO_SIDE)
         white = graph.add("SolidMask", "The area", value=1.0, width=area.width, height=area.height)
-        place = {"destination": graph.slot(black), "source": graph.slot(white), "x": area.x, "y": area.y}
+        place: dict[str, Any] = {
+            "destination": graph.slot(black),
+            "source": graph.slot(white),
+            "x": area.x,
+            "y": area.y,
+        }
         mask = graph.add("MaskComposite", "The area in the clip", operation="add", **place)
     for name, node, key in (("left", mask, "x"), ("top", mask, "y"), ("width", white, "width")):
         graph.knob(f"area_{name}", f"Area: {name}", (node, key))
@@ -167,7 +173,7 @@ def add_demo_mask(graph: Graph, area: Area) -> Slot:
     return graph.slot(mask)
 
 
-def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, int]]:
+def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str, Any]]:
     """What is given of the demo clip, and the margins that complete it."""
     with graph.at(GIVEN):
         part = graph.slot(graph.add("ImageCrop", "What is given", image=clip, **area._asdict()))
@@ -175,11 +181,11 @@ def add_demo_part(graph: Graph, clip: Slot, area: Area) -> tuple[Slot, dict[str,
     return part, {"left": area.x, "top": area.y, "right": right, "bottom": bottom}
 
 
-def add_margins(graph: Graph, clip: Slot, margins: dict[str, int]) -> tuple[Slot, Slot]:
+def add_margins(graph: Graph, clip: Slot, margins: dict[str, Any]) -> tuple[Slot, Slot]:
     """The clip in a larger frame, and the MASK of what is around it."""
     with graph.at(GIVEN):
         padded = graph.add("ImagePadForOutpaint", "Margins", image=clip, feathering=0, **margins)
-    for name in (*margins, "feathering"):
+    for name in margins:
         graph.knob(name, name.title(), (padded, name))
     return graph.slot(padded), graph.slot(padded, 1)
 
@@ -200,12 +206,12 @@ def add_latent(
         graph.knob("frames", "Frames (4 n + 1)", (number, "length"))
     if not task.given:
         return latent
-    masked = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
+    masked: dict[str, Any] = {} if mask is None else {"mask": mask, "mask_level": task.mask_level}
     with graph.at(LEVELS):
         return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 
 
-def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler") -> None:
+def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler", fps: int = FPS) -> None:
     """Sampler, VAE decoder and video output."""
     with graph.at(VIDEO):
         number = graph.add(sampler, **links)
@@ -214,6 +220,6 @@ def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "Pu
             if not isinstance(graph.nodes[number - 1].values[name], Slot):
                 graph.knob(name, label, (number, name))
         images = graph.slot(graph.add("VAEDecode", samples=graph.slot(number), vae=vae))
-        video = graph.slot(graph.add("CreateVideo", images=images, fps=16.0))
+        video = graph.slot(graph.add("CreateVideo", images=images, fps=float(fps)))
     with graph.at(RESULT):
         graph.add("SaveVideo", "The video", video=video, filename_prefix=f"video/pusa_{graph.name}")

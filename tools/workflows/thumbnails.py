@@ -1,7 +1,8 @@
 """Generates a thumbnail for every workflow: ``python -m tools.workflows.thumbnails``; needs a ComfyUI.
 
 Runs the demo workflows. A thumbnail is the strip of nine frames of the video, in rows: those that were given have a
-frame around them, the fainter the more noise they got; the others were generated.
+frame around them, the fainter the more noise they got; the others were generated. Where a part of a frame was given,
+the frame is around that.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from tools.comfy_client import ComfyClient
 from tools.comfyui import find_comfyui, temporary_server
 
 from .build import DEMO_TASKS, WORKFLOWS, demo_title, user_title
-from .tasks import KSAMPLER, TRAIN, WAN22, Workflow
+from .parts import DEMO_SIDE
+from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22, Workflow
 
 SIDE, GAP, BORDER = 124, 6, 7  # pixels; SIDE is that of a frame
 ROW = 3
@@ -31,8 +33,11 @@ def read_video(video: bytes) -> list[Image.Image]:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
-def strip(frames: list[Image.Image], levels: list[float]) -> Image.Image:
-    """Frames in rows, each framed by how little noise it got; ``levels``: one for each pixel frame."""
+def strip(frames: list[Image.Image], levels: list[float], given: Image.Image) -> Image.Image:
+    """Frames in rows, each framed by how little noise it got; ``levels``: one for each pixel frame.
+
+    ``given``: a mask of what is given of the frames, white where it is.
+    """
     count = ROW * ROW
     sheet = Image.new("RGB", (SIZE, SIZE), BACKGROUND)
     for place in range(count):
@@ -40,7 +45,9 @@ def strip(frames: list[Image.Image], levels: list[float]) -> Image.Image:
         frame = frames[index].resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         if levels[index] < 1:
             color = tuple(round(a + (b - a) * (1 - levels[index])) for a, b in zip(BACKGROUND, GIVEN, strict=True))
-            ImageDraw.Draw(frame).rectangle((0, 0, SIDE - 1, SIDE - 1), outline=color, width=BORDER)
+            framed = frame.copy()
+            ImageDraw.Draw(framed).rectangle((0, 0, SIDE - 1, SIDE - 1), outline=color, width=BORDER)
+            frame.paste(framed, (0, 0), given)
         sheet.paste(frame, (GAP + place % ROW * (SIDE + GAP), GAP + place // ROW * (SIDE + GAP)))
     return sheet
 
@@ -60,6 +67,15 @@ def pixel_levels(task: Workflow, frames: int) -> list[float]:
     return [levels[latent_frame_of(index)] for index in range(frames)]
 
 
+def given_part(task: Workflow) -> Image.Image:
+    """What is given of the demo's frames, as a mask of the size of a frame of the strip."""
+    x, y, width, height = task.demo_area
+    inside, outside = (255, 0) if task.part == "margin" else (0, 255)
+    mask = Image.new("L", (DEMO_SIDE, DEMO_SIDE), outside)
+    mask.paste(inside, (x, y, x + width, y + height))
+    return mask.resize((SIDE, SIDE), Image.Resampling.NEAREST)
+
+
 def thumbnails(client: ComfyClient, task: Workflow) -> dict[str, Image.Image]:
     """Run a demo workflow; the thumbnails that its video gives, by title."""
     graph = json.loads((WORKFLOWS / "api" / f"demo_{task.name}.json").read_text(encoding="utf-8"))
@@ -70,16 +86,17 @@ def thumbnails(client: ComfyClient, task: Workflow) -> dict[str, Image.Image]:
         return client.file(outputs[number]["images"][0])
 
     frames = read_video(made("SaveVideo"))
-    picture = strip(frames, pixel_levels(task, len(frames)))
+    picture = strip(frames, pixel_levels(task, len(frames)), given_part(task))
     if task is TRAIN:
         loss = Image.open(io.BytesIO(made("PreviewImage"))).convert("RGB")
         picture.paste(loss.resize((SIZE, 2 * SIDE + GAP)), (0, 0))
     if task is KSAMPLER:
         picture = with_label(picture, "KSampler")
     found = {demo_title(task): picture, user_title(task): picture}
-    wan22 = {"image_to_video": WAN22[0], "extension_13": WAN22[1]}
-    if task.name in wan22:
-        found[user_title(wan22[task.name])] = with_label(picture, "Wan2.2, 4 steps")
+    for label, others in (("Wan2.2, 4 steps", WAN22), ("SkyReels-V3", SKYREELS)):
+        like = dict(zip(("image_to_video", "extension_13"), others, strict=True))
+        if task.name in like:
+            found[user_title(like[task.name])] = with_label(picture, label)
     return found
 
 

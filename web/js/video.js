@@ -27,6 +27,7 @@ const KEEPS_LENGTH = new Set([
   'ImageInvert',
   'ImageScaleToTotalPixels',
   'ImageCrop',
+  'ImagePadForOutpaint',
   'Reroute',
 ])
 /** @type {Video} */

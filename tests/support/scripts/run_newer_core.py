@@ -122,6 +122,10 @@ def new_class(native_network: Any) -> None:
     native_network.blocks[1].self_attn.__class__ = type("WanGatedAttention", (native.WanSelfAttention,), {})
 
 
+def new_feed_forward(native_network: Any) -> None:
+    native_network.blocks[1].ffn.__class__ = type("WanGatedFeedForward", (nn.Sequential,), {})
+
+
 def new_network(native_network: Any) -> None:
     native_network.__class__ = type("WanNetwork", (native.WanModel,), {})
 
@@ -134,7 +138,7 @@ def main() -> None:
         first, called[:] = list(called), []
         difference = (two_steps(models[1]) - expected).abs().max().item()
     names = [list(model.model.diffusion_model.state_dict()) for model in models]
-    messages = {change.__name__: kept(change) for change in (new_layer, new_class, new_network)}
+    messages = {change.__name__: kept(change) for change in (new_layer, new_class, new_feed_forward, new_network)}
     result = {"preferred": called, "same calls": called == first, "difference": difference, "kept": messages}
     print(
         json.dumps({**result, "names": names[0] == names[1], "choices": sum("comfy_attention" in n for n in names[1])})
