@@ -110,8 +110,10 @@ class Comparison:
             try:
                 graph = video_graph(own, case, node(name, **inputs), output)
                 results.append(self.client.latent(graph, "video"))
-            except (RunFailed, PromptRefused) as error:
+            except RunFailed as error:
                 results.append(first_line(str(error)))
+            except PromptRefused as error:
+                return Row(name, pack, failure=f"its settings in composes_cases are refused: {error}")
         ours, native = results
         if isinstance(ours, str) or isinstance(native, str):
             if isinstance(ours, str) and isinstance(native, str):

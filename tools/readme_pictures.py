@@ -123,9 +123,15 @@ def drive(script: str, *arguments: str | Path) -> None:
 
 def graph_picture(path: Path) -> None:
     """A screenshot of :data:`GRAPH` in ComfyUI after a run."""
-    drive("screenshot.mjs", GRAPH, path)
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    log.info("%s", path)
+    with tempfile.TemporaryDirectory() as folder:
+        png = Path(folder) / "graph.png"
+        drive("screenshot.mjs", GRAPH, png)
+        save_small(Image.open(png).convert("RGB"), path)
+
+
+def save_small(picture: Image.Image, path: Path) -> None:
+    picture.save(path, quality=88, method=6)
+    log.info("%s: %.0f kB", path, path.stat().st_size / 1e3)
 
 
 STATES = {
@@ -152,8 +158,7 @@ def timeline_picture(path: Path, renderer: str) -> None:
             ImageDraw.Draw(sheet).text((GAP, top + 6), title, fill=INK, font=ImageFont.load_default(17))
             sheet.paste(picture, (0, top + LABEL))
             top += LABEL + picture.height
-    sheet.save(path, quality=88, method=6)
-    log.info("%s: %.0f kB", path, path.stat().st_size / 1e3)
+    save_small(sheet, path)
 
 
 def main() -> None:
@@ -166,7 +171,7 @@ def main() -> None:
     if "tasks" in arguments.which:
         tasks_picture(MEDIA / "tasks.webp")
     if "graph" in arguments.which:
-        graph_picture(MEDIA / "graph.png")
+        graph_picture(MEDIA / "graph.webp")
     if "timeline" in arguments.which:
         timeline_picture(TIMELINE, arguments.renderer)
 

@@ -20,7 +20,7 @@ _MOST_HISTORY = 16
 
 @dataclass(frozen=True)
 class Recipe:
-    """How each window is built. The defaults are the recipe with the least drift (demo/LONG.md).
+    """How each window is built. ``benchmarks/demo_model/long_video.py`` measures how far a video drifts with each part.
 
     ``mode``: *chunk* samples all new frames of a window together; *rolling* keeps them on a staircase of levels, and
     ``block`` frames are finished and as many begun at a time. ``anchor``: whether the first latent frame of the video

@@ -102,7 +102,8 @@ function reattach(node, element) {
 }
 
 /**
- * The strip shows the node's own picture, but for an area of the frames and a text that another node gives.
+ * Nodes 2.0 need not show the node's picture below the strip, which shows the same, but for an area of the frames and a
+ * text that another node gives.
  * @param {GraphNode} node
  * @param {Editor} editor
  */
