@@ -109,8 +109,8 @@ def test_comfyui_serves_the_translations(comfy: ComfyClient, language: str) -> N
 
 
 def translations(language: str) -> dict[str, Any]:
-    stored = {name: json.loads(text) for name, text in documents().items()}
-    return {"nodeDefs": stored[f"{language}/nodeDefs.json"], **stored[f"{language}/main.json"]}
+    texts, main, nodes = documents(), *(f"locales/{language}/{name}.json" for name in ("main", "nodeDefs"))
+    return {"nodeDefs": json.loads(texts[nodes]), **json.loads(texts[main])}
 
 
 def test_blueprints_are_offered_by_the_search(comfy: ComfyClient) -> None:
