@@ -3,13 +3,13 @@
 For ComfyUI's Python: everything here is of the version that is imported.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_base
 import comfy.model_management
-import comfy.nested_tensor
 import comfy.ops
 import comfy.supported_models
 import torch
@@ -236,4 +236,6 @@ def streams(kind: Kind, seed: int) -> list[Tensor]:
 
 def nested(parts: list[Tensor]) -> Any:
     """As ComfyUI has them in a LATENT."""
-    return parts[0] if len(parts) == 1 else comfy.nested_tensor.NestedTensor(parts)
+    if len(parts) == 1:
+        return parts[0]
+    return importlib.import_module("comfy.nested_tensor").NestedTensor(parts)  # older versions lack it

@@ -56,12 +56,12 @@ def of_pack(name: str) -> Any:
 
 
 def masks(kind: Kind, levels: tuple[float, ...]) -> list[Tensor]:
-    """A ``noise_mask`` for each stream; the sound has as many levels as fit, and 1 behind them."""
+    """A ``noise_mask`` for each stream; the sound has them too, and the last one behind them."""
     video = torch.tensor(levels).view(1, 1, -1, 1, 1)
     if not kind.sound:
         return [video]
     axis = max(range(1, 3), key=lambda index: kind.sound[index] * (kind.sound[index] == 6))
-    sound = torch.ones(1, *kind.sound)
+    sound = torch.full((1, *kind.sound), levels[-1])
     shape = [1, 1, 1, 1]
     shape[axis + 1] = len(levels)
     sound.narrow(axis + 1, 0, len(levels)).copy_(

@@ -113,7 +113,7 @@ KINDS = (
     *("SCAIL-2", "Wan2.2 Animate", "HuMo", "Wan2.2 S2V", "LTX-Video", "LTX-2", "Cosmos Predict2", "MiniMax-H3"),
     "InfiniteTalk",
 )
-WRONG_IN_CORE = ("Wan2.2 TI2V-5B", "LTX-Video", "LTX-2", "Cosmos Predict2", "MiniMax-H3")
+WRONG_IN_CORE = ("Wan2.2 TI2V-5B", "LTX-Video", "LTX-2", "MiniMax-H3")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,7 +135,8 @@ def test_the_native_network_gets_every_time_on_its_own_tokens(report: Report, ki
         pytest.skip(f"this ComfyUI has no {kind}")
     assert found["beside"] < 1e-6  # references and poses are at the step's own level
     assert found["alone"] < 1e-4
-    assert found["equal"] < 1e-4
+    if kind != "MiniMax-H3":  # half of its sound's own sigma is not what its video's half is
+        assert found["equal"] < 1e-4
     assert found["stock"] == 0
 
 
