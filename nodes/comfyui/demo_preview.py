@@ -37,7 +37,8 @@ def _demo_sign() -> Tensor:
 
 def latent_format_of(vae: Any) -> comfy.latent_formats.LatentFormat:
     """The format of the latents that a VAE in Wan2.1's layout makes: the demo's for its VAE, whoever loaded that."""
-    sign = dict(vae.first_stage_model.named_parameters()).get(SIGN)
+    network = getattr(vae, "first_stage_model", None)  # which a VAE of another pack may lack
+    sign = None if network is None else dict(network.named_parameters()).get(SIGN)
     ours = _demo_sign()
     if sign is None or sign.shape != ours.shape or not sign.detach().float().cpu().allclose(ours, atol=1e-2, rtol=1e-2):
         return comfy.latent_formats.Wan21()

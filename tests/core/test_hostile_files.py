@@ -207,7 +207,9 @@ class Calls:
 
 
 @pytest.mark.parametrize(
-    "what", [Calls(os.system, "touch ran"), Calls(eval, "open('ran', 'w')"), Calls(bytearray, 10**12)], ids=repr
+    "what",
+    [Calls(os.system, "touch ran"), Calls(eval, "open('ran', 'w')"), Calls(bytearray, 10**12)],
+    ids=["system", "eval", "bytearray"],
 )
 @pytest.mark.parametrize("load", [load_checkpoint, load_lora])
 def test_code_is_never_run(tmp_path, monkeypatch, load, what):
