@@ -14,7 +14,6 @@ vary within a frame.
 from typing import Any
 
 import comfy.samplers
-import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
@@ -41,6 +40,7 @@ from .own_masks import (
     network_levels,
     noise_fraction,
     packed,
+    unpack,
 )
 from .timesteps import BASE, PerFrameSampler, StepCallback, at_timesteps, keep_given
 
@@ -153,7 +153,7 @@ class AtOwnMask(AtNoiseLevels):
         return packed(self.streams).clamp(min=0).to(latents)
 
     def guider(self, model_wrap: Any, noise: Tensor) -> Any:
-        noise_streams = comfy.utils.unpack_latents(noise, self.shapes)
+        noise_streams = unpack(noise, self.shapes)
         return GuiderAtMasks(model_wrap, Masks(self.streams, noise_streams, cleanness(self.model)))
 
     def given(self, latent_image: Tensor) -> Tensor:

@@ -37,10 +37,15 @@ class Masks:
     clean: float = 1.0
 
 
+def unpack(packed: Tensor, shapes: list[Any]) -> Streams:
+    """The streams of one tensor; older versions of ComfyUI have one stream and nothing to unpack it with."""
+    return comfy.utils.unpack_latents(packed, shapes) if len(shapes) > 1 else [packed]
+
+
 def network_levels(model: Any, mask: Tensor, shapes: list[Any]) -> Streams:
     """The noise levels that the network of ``model`` can have, for ComfyUI's mask, packed where there is sound."""
     rounded = (mask.as_subclass(Tensor) * 1e6).round() / 1e6  # newer versions have interpolated it
-    video, *sound = comfy.utils.unpack_latents(rounded, shapes)
+    video, *sound = unpack(rounded, shapes)
     levels = [video[:, :1].expand_as(video), *sound]
     kind = type(model).__name__
     if kind == "CosmosPredict2" and (levels[0].amax((1, 3, 4)) != levels[0].amin((1, 3, 4))).any():
@@ -69,7 +74,7 @@ def check_levels(levels: Streams, latent_image: Tensor, shapes: list[Any]) -> No
     """Raise ``ValueError`` for levels above 1, or for given frames without a picture."""
     if max(stream.max().item() for stream in levels) > 1:
         raise ValueError("latent_image has a noise_mask above 1; levels go from 0 (keep as given) to 1 (generate)")
-    video = comfy.utils.unpack_latents(latent_image, shapes)[0]
+    video = unpack(latent_image, shapes)[0]
     check_given(video, frame_levels(levels), "latent_image")
 
 
@@ -143,7 +148,7 @@ def as_network_sees(model: Any, latent_image: Tensor, shapes: list[Any]) -> Tens
     """``latent_image`` in the units of the network, where the sampler carries the sound at another scale."""
     if type(model).__name__ != "MiniMaxH3" or len(shapes) < 2:
         return latent_image
-    video, sound = comfy.utils.unpack_latents(latent_image, shapes)
+    video, sound = unpack(latent_image, shapes)
     return packed([video, sound / model.audio_scale()])
 
 
