@@ -46,7 +46,7 @@ def network_levels(model: Any, mask: Tensor, shapes: list[Any]) -> Streams:
     """The noise levels that the network of ``model`` can have, for ComfyUI's mask, packed where there is sound."""
     rounded = (mask.as_subclass(Tensor) * 1e6).round() / 1e6  # newer versions have interpolated it
     video, *sound = unpack(rounded, shapes)
-    levels = [video[:, :1].expand_as(video), *sound]
+    levels = [video[:, :1].expand(-1, *shapes[0][1:]), *sound]  # older versions leave a mask of frames as it is
     kind = type(model).__name__
     if kind == "CosmosPredict2" and (levels[0].amax((1, 3, 4)) != levels[0].amin((1, 3, 4))).any():
         raise ValueError(
