@@ -47,4 +47,4 @@ def test_example_makes_a_video(folder: Path, server_url: str, language: str, pro
     (name,) = re.findall(r"video_\w+\.mp4", program)
     with av.open(str(folder / name)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 81
-    assert ("node 8: 10 of 10" in done.stdout) == ("websocket" in program)
+    assert (re.search(r"node \d+: 10 of 10", done.stdout) is not None) == ("websocket" in program)

@@ -250,7 +250,7 @@ def test_no_command_of_the_page_writes_what_another_reads():
 
 
 def test_git_shows_nothing_that_the_commands_of_the_page_write():
-    outs = re.findall(r"--out (\S+)", PAGE)
+    outs = re.findall(r"--out ([\w./]+)", PAGE)
     sheets = [re.sub(r"\.mp4$", ".sheet.png", out) for out in outs]
     written = [*outs, *sheets, "long.scenes/scenes.json", "start.png", "clip.mp4", "drift.csv"]
     command = ["git", "check-ignore", "--no-index", *written]

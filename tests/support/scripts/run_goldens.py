@@ -27,7 +27,7 @@ frame_mask = importlib.import_module("pack.nodes.frame_mask")
 keyframes = importlib.import_module("pack.nodes.encode_keyframes")
 patch = importlib.import_module("pack.nodes.comfyui.noise_levels")
 sampler = importlib.import_module("pack.nodes.sampler")
-boundary = importlib.import_module("pack.pusa_core.sampling.pipeline").EXPERT_BOUNDARY
+boundary = importlib.import_module("pack.pusa_core.sampling.denoise").EXPERT_BOUNDARY
 host_network = importlib.import_module("pack.nodes.comfyui.network")
 
 GOLDENS = PACK / "tests" / "goldens"
