@@ -6,15 +6,16 @@ from typing import Any
 
 Json = dict[str, Any]
 
-FIT = (1465, 900)
-"""What a graph may take up, with its groups: a screen of 1600 x 1000 less the bars of the page."""
-OFFSET = (65, 100)
+FIT = (1465, 832)
+"""What a graph may take up, with its groups: a screen of 1600 x 1000 less the bars of the page; of all versions, the
+oldest leaves least."""
+OFFSET = (65, 90)
 """Where the page shows the origin: right of the side bar, below the tabs and the Run bar."""
 TITLE, SLOT, WIDGET, TEXT, FOOTER = 30, 20, 28, 68, 40  # heights in Nodes 2.0; TEXT: a field of several lines
 GAP, MARGIN, HEADER = 20, 10, 36  # between nodes and groups; inside a group; a group's title
 NARROW = 226  # of a picture; Nodes 2.0 makes none narrower
 LEAST = {4: 240, 3: 320, 2: 270}  # what the columns may shrink to, in this order
-LINE, LETTER = 17, 5.4  # of the note: height and width
+LINE, LETTER = 16, 5.4  # of the note: height and width
 INNER_GAP = 60
 SIZES = {
     "MarkdownNote": (300, 0),
@@ -30,8 +31,8 @@ SIZES = {
     "PusaDemoClip": (260, 166),
     "PusaDemoDataset": (260, 116),
     "PusaTrainLora": (400, 1300),
-    "LoadImage": (260, 350),
-    "LoadVideo": (260, 350),
+    "LoadImage": (260, 340),
+    "LoadVideo": (260, 340),
     "GetVideoComponents": (240, 70),
     "ImageCrop": (270, 140),
     "ImageFromBatch": (270, 90),
@@ -41,7 +42,7 @@ SIZES = {
     "CLIPTextEncode": (340, 140),
     "EmptyHunyuanLatentVideo": (270, 140),
     "PusaEncodeKeyframes": (300, 170),
-    "PusaFrameMask": (300, 410),
+    "PusaFrameMask": (300, 402),
     "PusaSampler": (300, 300),
     "KSampler": (300, 300),
     "VAEDecode": (220, 50),
@@ -97,6 +98,12 @@ def place(columns: dict[int, list[Json]], titles: dict[int, str]) -> list[Json]:
     return groups
 
 
+def relieve(columns: dict[int, list[Json]]) -> None:
+    """Move the first node of a second column that is too high below the pictures."""
+    if height(columns.get(2, [])) > FIT[1]:
+        columns[1].append(columns[2].pop(0))
+
+
 def split(nodes: list[Json]) -> list[list[Json]]:
     """The nodes of a column as one stack, or as two if one is too high."""
     middle = (len(nodes) + 1) // 2
@@ -107,7 +114,7 @@ def note_height(text: str, width: int) -> int:
     """The height of a note of Markdown in a node of a width, a little more than it needs."""
     shown = re.sub(r"\]\([^)]*\)|\*\*", "", text)  # links and bold type take no room
     lines = [max(1, math.ceil(len(line) * LETTER / (width - 30))) for line in shown.split("\n")]
-    return LINE * sum(lines) + 30
+    return LINE * sum(lines) + 14
 
 
 def height(nodes: list[Json]) -> int:

@@ -4,7 +4,7 @@ from .files import EXPERTS, LABELS, PUSA_LORA, SKYREELS_V3, T2V, TEXT_ENCODER, T
 from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22, Workflow
 
 OPEN = "Double-click *Pusa video* to see all nodes."
-OLDER = "Nodes missing in an older ComfyUI? Use api/{name}.json."
+OLDER = "Double-click *Pusa video* to see all nodes. Nodes missing? Use api/{name}.json."
 
 
 def demo_note(task: Workflow) -> str:
@@ -13,7 +13,7 @@ def demo_note(task: Workflow) -> str:
 
 def user_note(task: Workflow) -> str:
     files = [f"{entry['directory']}: [{LABELS[entry['name']]}]({entry['url']})" for entry in files_of(task)]
-    knobs = [*task.knobs, OPEN] + [OLDER.format(name=task.name)] * has_newer_nodes(task)
+    knobs = [*task.knobs, OLDER.format(name=task.name) if has_newer_nodes(task) else OPEN]
     memory = f"**Memory**: {'2 x 14' if task in WAN22 else '14'} GB of weights; what the card cannot hold stays in RAM."
     return _note([task.summary, "  \n".join(["**Files** in ComfyUI/models", *files, memory])], knobs)
 

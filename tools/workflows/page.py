@@ -205,6 +205,7 @@ class Page:
         for nodes in columns.values():
             nodes.sort(key=lambda node: depth[node["id"]])
         columns.setdefault(1, [])
+        layout.relieve(columns)
         layout.add_note(draw_note(last, note), columns)
         groups = layout.place(columns, self.graph.columns)
         return {

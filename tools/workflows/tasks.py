@@ -129,7 +129,7 @@ TASKS = (
     Workflow(
         "start_end_noise",
         "Start and end frames, loose",
-        "As *Start and end frames*, with 30 % and 70 % noise on the images: the motion between them is freer.",
+        "30 % and 70 % noise on the two images: the motion between them is freer.",
         given=given_for("start_end_noise", START, END),
         levels=PLACES["start_end_noise"].noise_levels,
         knobs=(LEVELS + "more noise on an image gives more motion and preserves its identity less.",),
@@ -187,7 +187,7 @@ PARTS = (
         demo_prompt="a large blue diamond moves quickly left",
         demo_area=Area(0, 16, 64, 32),
         knobs=(
-            "*The area*: in the mask editor, paint on a frame of the clip what is to change.",
+            "*The area*: in the mask editor, paint what changes on a frame of the clip.",
             LEVELS + "mask level **1** makes the area anew, **0.9** follows the motion in it.",
         ),
     ),
@@ -199,7 +199,7 @@ PARTS = (
         levels="0--1:0",
         demo_area=Area(16, 0, 32, 64),
         knobs=(
-            "The margins are in pixels of the clip: a clip of 480 x 480 with 176 left and right fills 832 x 480.",
+            "Margins are in pixels of the clip: 480 x 480 with 176 left and right fills 832 x 480.",
             "For a softer seam, **feathering** in *Given frames* lets the edges of the clip change too.",
         ),
     ),
