@@ -138,7 +138,8 @@ def _encode(pictures: Iterable[np.ndarray], size: tuple[int, int], path: Path, f
         with av.open(str(path), "w", format="mp4") as container:
             stream: Any = container.add_stream(_ENCODER, rate=fps)
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-            stream.options = {"crf": "12"}
+            # the macroblock tree of x264 makes other bits of the same frames once in a while, also with one thread
+            stream.options = {"crf": "12", "x264-params": "mbtree=0"}
             context = stream.codec_context
             context.colorspace, context.color_range = to_yuv.matrix, LIMITED
             context.color_primaries = context.color_trc = BT709

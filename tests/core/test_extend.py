@@ -1,73 +1,31 @@
-"""``python -m pusa_core extend``: a video of any length, made in one go or in many, and what it refuses."""
+"""``python -m pusa_core extend``: a video of any length, made in one go or in many."""
 
-import errno
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from benchmarks.memory import reset_peak, resident
 from demo.clips import draw_scene
 from demo.inputs import write_inputs
 from pusa_core.cli import film
 from pusa_core.cli.main import main
-from pusa_core.media.video import read_frames, write_video
-from pusa_core.storage.lock import hold_lock
+from pusa_core.media.video import read_frames
 from tests.support.clips import sound_samples, write_clip
-from tests.support.patience import wait_for
+from tests.support.extending import PROMPT, QUICK, SIZE, demo_clip, extend, index_of, latents_of, made_anew, refused
 from tools.comfyui import PACK
 
 pytest.importorskip("diffusers")
 
-SIZE = 32
-QUICK = ["--steps", "1", "--cfg", "1", "--frames", "17", "--size", f"{SIZE}x{SIZE}"]  # a hop is 8 frames
-PROMPT = ["--prompt", "a small red square moves slowly left"]
-
 
 @pytest.fixture
 def clip(tmp_path):
-    """Two seconds of the demo's world, and a bit."""
-    path = tmp_path / "clip.mp4"
-    write_video(torch.from_numpy(draw_scene(3).render(range(35))), path)
-    return path
-
-
-def extend(folder, *arguments, out="out.mp4", seconds=4):
-    timed = [] if seconds is None else ["--seconds", str(seconds)]
-    main(["extend", *QUICK, *timed, *map(str, arguments), "--out", str(folder / out), "--overwrite"])
-
-
-def refused(*arguments):
-    with pytest.raises(SystemExit) as caught:
-        main(["extend", *map(str, arguments)])
-    assert isinstance(caught.value.code, str) and caught.value.code.startswith("error: ")
-    assert "\n" not in caught.value.code
-    return caught.value.code
-
-
-def index_of(folder):
-    return json.loads((folder / "scenes.json").read_text())
-
-
-def latents_of(folder):
-    """The latents of every scene that the index lists, by number."""
-    files = {each["number"]: folder / each["latents"] for each in index_of(folder)["scenes"]}
-    return {number: load_file(file)["latents"].clone() for number, file in files.items()}  # not mapped
-
-
-def made_anew(before, after):
-    """The numbers of the scenes that differ."""
-    return [number for number in after if number not in before or not torch.equal(before[number], after[number])]
+    return demo_clip(tmp_path / "clip.mp4")
 
 
 def test_a_clip_goes_on_to_the_asked_length_and_its_own_frames_are_kept(tmp_path, clip):
@@ -180,134 +138,6 @@ def test_takes_of_one_video_are_not_those_of_another_in_the_same_folder(tmp_path
 # interrupted
 
 
-def command(folder, clip, *more):
-    arguments = ["extend", str(clip), *QUICK, *PROMPT, "--seconds", "5", "--out", str(folder / "out.mp4"), *more]
-    return [sys.executable, "-m", "pusa_core", *arguments]
-
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_video(torch.from_numpy(draw_scene(3).render(range(35))), folder / "clip.mp4")
-    subprocess.run(command(folder, folder / "clip.mp4"), cwd=PACK, env=ENVIRONMENT, check=True)
-    return folder
-
-
-def is_there_or_over(scenes, number, process):
-    return list(scenes.glob(f"scene_{number:04d}_*.safetensors")) or process.poll() is not None
-
-
-@pytest.mark.parametrize(("how", "scenes_killed"), [(signal.SIGKILL, (1, 2, 4)), (signal.SIGINT, (3,))])
-def test_killed_again_and_again_the_video_has_the_bits_of_one_that_was_not(tmp_path, undisturbed, how, scenes_killed):
-    """Only the scene that was being made is made again."""
-    scenes = tmp_path / "out.scenes"
-    for number in scenes_killed:
-        with subprocess.Popen(
-            command(tmp_path, undisturbed / "clip.mp4"), cwd=PACK, env=ENVIRONMENT, stderr=subprocess.PIPE
-        ) as process:
-            wait_for(partial(is_there_or_over, scenes, number, process))
-            assert process.poll() is None
-            process.send_signal(how)
-            assert process.stderr is not None
-            said = process.stderr.read().decode()
-        assert not (tmp_path / "out.mp4").exists()
-        if how == signal.SIGINT:
-            assert f"of 6 kept in {scenes}: python -m pusa_core extend --scenes {scenes} --out" in said
-    kept = {path: path.stat().st_mtime_ns for path in scenes.glob("scene_*.safetensors")}
-    subprocess.run(command(tmp_path, undisturbed / "clip.mp4"), cwd=PACK, env=ENVIRONMENT, check=True)
-    assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    assert not made_anew(latents_of(undisturbed / "out.scenes"), latents_of(scenes))
-    assert (tmp_path / "out.mp4").read_bytes() == (undisturbed / "out.mp4").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "out.scenes", "out.sheet.png"]
-    assert not list(scenes.glob(".*"))  # no lock, no partial file
-
-
-def test_a_full_disk_in_a_scene_names_it_and_loses_nothing(tmp_path, clip, monkeypatch, caplog):
-    from pusa_core.sampling import scenes as store
-
-    write = store.save_file
-
-    def full(tensors, path, metadata):
-        if "scene_0003" in str(path):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(tensors, path, metadata)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(store, "save_file", full)
-        text = refused(clip, *QUICK, *PROMPT, "--seconds", "5", "--out", tmp_path / "out.mp4")
-    assert "scene_0003" in text and "No space left on device" in text
-    assert "scenes 1 to 2 of 6 kept" in caplog.text
-    before = latents_of(tmp_path / "out.scenes")
-    assert list(before) == [1, 2] and not (tmp_path / "out.mp4").exists()
-    extend(tmp_path, clip, *PROMPT, seconds=5)
-    assert made_anew(before, latents_of(tmp_path / "out.scenes")) == [3, 4, 5, 6]
-
-
-def test_a_video_that_cannot_be_written_keeps_all_scenes(tmp_path, clip, monkeypatch, caplog):
-    import av
-
-    def full(self, *packets):
-        raise av.FFmpegError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as broken:
-        broken.setattr("pusa_core.media.colours.ToYuv.__call__", full)
-        assert "cannot write" in refused(clip, *QUICK, *PROMPT, "--seconds", "3", "--out", tmp_path / "out.mp4")
-    assert f"extend --scenes {tmp_path / 'out.scenes'} --out {tmp_path / 'out.mp4'} goes on from there" in caplog.text
-    assert not list(tmp_path.glob("*.mp4.*")) and not (tmp_path / "out.mp4").exists()
-    extend(tmp_path, seconds=None)  # the folder knows the rest
-    assert len(read_frames(tmp_path / "out.mp4")) == 48
-
-
-@pytest.mark.parametrize("damage", ["cut", "changed", "other", "empty"])
-def test_a_scene_that_is_damaged_is_named_and_made_anew(tmp_path, clip, caplog, damage):
-    extend(tmp_path, clip, *PROMPT)
-    folder = tmp_path / "out.scenes"
-    before, video = latents_of(folder), (tmp_path / "out.mp4").read_bytes()
-    file = folder / index_of(folder)["scenes"][1]["latents"]
-    if damage == "cut":
-        file.write_bytes(file.read_bytes()[:-100])
-    elif damage == "changed":
-        file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    elif damage == "other":
-        save_file({"latents": torch.zeros(1, 16, 2, 4, 4)}, file)
-    else:
-        file.write_bytes(b"")
-    extend(tmp_path, clip, *PROMPT)
-    assert "scene 2 is damaged and is made anew" in caplog.text and file.name in caplog.text
-    assert not made_anew(before, latents_of(folder))
-    assert (tmp_path / "out.mp4").read_bytes() == video
-
-
-def test_an_index_that_is_damaged_is_not_replaced(tmp_path, clip):
-    extend(tmp_path, clip, *PROMPT)
-    index = tmp_path / "out.scenes" / "scenes.json"
-    index.write_text(index.read_text()[:100])
-    arguments = [clip, *QUICK, *PROMPT, "--seconds", "4", "--out", tmp_path / "out.mp4", "--overwrite"]
-    assert "scenes.json cannot be read" in refused(*arguments)
-    index.unlink()
-    extend(tmp_path, clip, *PROMPT)
-
-
-def test_of_two_runs_with_one_folder_the_second_is_refused(tmp_path, clip):
-    (tmp_path / "kept").mkdir()
-    with hold_lock(tmp_path / "kept"):
-        text = refused(clip, *PROMPT, "--seconds", "4", "--out", tmp_path / "x.mp4", "--scenes", tmp_path / "kept")
-    assert "is being written by another run" in text
-
-
-def test_nothing_that_was_there_is_replaced_without_being_asked(tmp_path, clip):
-    (tmp_path / "out.mp4").write_text("mine")
-    assert "exists" in refused(clip, *QUICK, *PROMPT, "--seconds", "4", "--out", tmp_path / "out.mp4")
-    assert "is an input" in refused(clip, *QUICK, *PROMPT, "--seconds", "4", "--out", clip, "--overwrite")
-    assert (tmp_path / "out.mp4").read_text() == "mine"
-
-
-# what is given
-
-
 def test_the_sound_of_the_clip_is_in_the_video(tmp_path):
     source = write_clip(tmp_path / "clip.mp4", frames=24, seconds_of_sound=1.5)
     extend(tmp_path, source, *PROMPT, seconds=3)
@@ -327,41 +157,6 @@ def test_clips_of_any_rate_and_length(tmp_path, rate, frames, given):
     brightness = made[:given].mean(dim=(1, 2, 3)) * 255 / 4
     expected = [min(frames - 1, int((number + 0.5) / 16 * rate)) for number in range(given)]
     assert brightness.tolist() == pytest.approx(expected, abs=0.6)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["{clip}"], "holds no scenes to go on from; to make them, give a prompt"),
-        (["{clip}", *PROMPT], "--seconds is None; give the length"),
-        (["{clip}", *PROMPT, "--seconds", "2"], "has 2.1875 s, and --seconds 2 is the length of the whole video"),
-        (["{clip}", *PROMPT, "--seconds", "-3"], "--seconds is -3"),
-        (["{clip}", *PROMPT, "--seconds", "nan"], "--seconds is nan"),
-        (["{clip}", *PROMPT, "--seconds", "inf"], "--seconds is inf"),
-        (["{clip}", *PROMPT, *PROMPT, "--seconds", "4"], "two prompts begin at 0 s"),
-        (["{clip}", "--prompt", "2s: x", "--seconds", "4"], "no prompt holds from the start"),
-        (["gone.mp4", *PROMPT, "--seconds", "4"], "no such file: gone.mp4"),
-        (["{text}", *PROMPT, "--seconds", "4"], "cannot be read as a video"),
-        (["{sound}", *PROMPT, "--seconds", "4"], "it holds no video"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--until", "9"], "--until is 9, but the video has the scenes 1 to"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--retake", "1"], "holds no scenes"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--retake", "1", "--scenes", "{folder}"], "holds no scenes"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--history", "40"], "history is 40"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--mode", "rolling", "--block", "5"], "use blocks of 1, 2, 4, 8, 16"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--frames", "9"], "no room for new ones"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--size", "33x32"], "divisible by 16"),
-        (["{clip}", *PROMPT, "--seconds", "4", "--fps", "0"], "--fps is 0"),
-    ],
-)
-def test_bad_input_is_refused_with_the_fix(tmp_path, clip, monkeypatch, arguments, message):
-    monkeypatch.setattr(film, "load_vae", None)  # refused before the work
-    write_clip(tmp_path / "sound.mp4", frames=0, seconds_of_sound=1.0)
-    (tmp_path / "text.mp4").write_text("hello")
-    (tmp_path / "folder").mkdir()
-    files = {name: tmp_path / f"{name}.mp4" for name in ("sound", "text")} | {"clip": clip}
-    arguments = [each.format(**files, folder=tmp_path / "folder") for each in arguments]
-    assert message in refused(*arguments, "--out", tmp_path / "out.mp4")
-    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_retake_changes_a_scene_and_not_the_video(tmp_path, clip):

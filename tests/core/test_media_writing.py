@@ -32,6 +32,18 @@ def test_a_video_names_its_colours_and_has_them(tmp_path, height, width, matrix)
     assert (read_frames(path)[:, places[0], places[1]] - frames[:, places[0], places[1]]).abs().max() <= 3 / 255
 
 
+def test_the_same_frames_make_the_same_file(tmp_path):
+    """x264 writes its options into the file; with its macroblock tree, one file in some twenty was another."""
+    path = tmp_path / "video.mp4"
+    frames = torch.rand(9, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    made = set()
+    for _ in range(3):
+        write_video(frames, path)
+        read_frames(path)
+        made.add(path.read_bytes())
+    assert len(made) == 1 and b"mbtree=0" in made.pop()
+
+
 def test_a_video_has_its_rate_and_length(tmp_path):
     write_video(quarters(32, 32, 12), tmp_path / "video.mp4", fps=24)
     with av.open(str(tmp_path / "video.mp4")) as container:
