@@ -78,6 +78,13 @@ class TrainOptions:
         ge=0,
         le=1,
     )
+    p_history: float = option(
+        "probability that a clip is a window of a long video: first frame given, the next at low noise levels, the "
+        "others at one",
+        default=0.0,
+        ge=0,
+        le=1,
+    )
     shift: float = option(
         "shift of the noise levels: 5 as in the released weights, 1 as in the paper's text",
         default=5.0,

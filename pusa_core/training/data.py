@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
-from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_regions
+from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_history, with_regions
 from .turns import Turns
 
 
@@ -74,6 +74,7 @@ class Sampling:
     turns: Turns = ALONE
     p_given: float = 0.0
     p_region: float = 0.0
+    p_history: float = 0.0
 
 
 class Batches:
@@ -116,6 +117,8 @@ class Batches:
             p_given=how.p_given,
             generator=random,
         )[0]
+        if how.p_history:
+            sigmas = with_history(sigmas, p_history=how.p_history, generator=random)
         if not how.p_region:
             return latents, context, noise, sigmas
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH

@@ -72,6 +72,7 @@ class Setup:
             "steps": step,
             "p_async": options.p_async,
             "p_region": options.p_region,
+            "p_history": options.p_history,
             "shift": options.shift,
             "noise_range": list(expert.noise_range),
         }
@@ -116,6 +117,7 @@ def build_setup(
         Turns(turns_of(config).ranges, options.switch_every * options.accumulate),
         options.p_given,
         options.p_region,
+        options.p_history,
     )
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
     return Setup(
