@@ -75,6 +75,8 @@ def hard_flags(steps: int) -> list[str]:
         "--train.warmup=5",
         "--train.schedule=cosine",
         "--train.p_region=0.5",
+        "--train.swap_blocks=3",
+        "--model.base_dtype=fp8",
         "--data.validation=1",
         "--output.validate_every=7",
         "--output.save_every=3",

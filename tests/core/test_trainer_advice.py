@@ -90,6 +90,9 @@ def test_a_value_out_of_range_is_refused_with_one_that_is_accepted(options, opti
         ("train.offload_checkpoints", "true", {"train.gradient_checkpointing": "false"}),
         ("train.offload_weights", "true", {"train.gradient_checkpointing": "false"}),
         ("train.offload_weights", "true", {"train.mode": "full"}),
+        ("train.swap_blocks", "2", {"train.gradient_checkpointing": "false"}),
+        ("train.swap_blocks", "2", {"train.mode": "full"}),
+        ("model.base_dtype", "int8", {"train.mode": "full"}),
         ("output.validate_every", "10", {}),
     ],
 )
