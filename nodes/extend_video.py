@@ -39,8 +39,8 @@ class PusaExtendVideo(io.ComfyNode):
                 *("switch", "retakes", "until", "fps", "length", "mode", "history", "history_levels", "anchor"),
                 *("match_colour", "history_guidance", "block", "given_frames_refresh"),
             ],
-            description="Makes a video of any length, scene by scene, from a clip, a picture or the prompt alone. Every "
-            "scene is kept on disk, so that Run goes on where it was stopped and a single scene can be made anew.",
+            description="Makes a video of any length, scene by scene, from a clip, a picture or the prompt alone. "
+            "Scenes are kept on disk, so that Run goes on where it was stopped, and one can be made anew.",
             inputs=[*_needed(), *_start(), *_kept(), *_recipe()],
             outputs=[
                 io.Video.Output(display_name="VIDEO", tooltip="The whole video, with the clip's sound: to Save Video."),
