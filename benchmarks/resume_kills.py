@@ -75,6 +75,8 @@ def hard_flags(steps: int) -> list[str]:
         "--train.warmup=5",
         "--train.schedule=cosine",
         "--train.p_region=0.5",
+        "--data.excerpt=all",
+        "--data.lengths=[1, 9]",
         "--data.validation=1",
         "--output.validate_every=7",
         "--output.save_every=3",

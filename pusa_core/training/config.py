@@ -206,7 +206,7 @@ class Config:
             )
         for text in self.output.sample_keyframes:
             with naming("output.sample_keyframes"):
-                first_latent(parse_keyframe(text)[0], 1, latent_length(self.data.frames))
+                first_latent(parse_keyframe(text)[0], 1, latent_length(self.data.longest))
 
 
 SECTIONS: Mapping[str, type] = {f.name: f.type for f in fields(Config)}  # type: ignore[misc]

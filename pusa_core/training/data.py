@@ -37,8 +37,14 @@ class Batch:
 class Order:
     """The clips of each batch: shuffled every epoch, one bucket per batch."""
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], batch: int, seed: int) -> None:
-        self.groups = [[i for i, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))]
+    def __init__(
+        self, buckets: Sequence[tuple[int, ...]], batch: int, seed: int, repeats: Sequence[int] | None = None
+    ) -> None:
+        """``buckets``, ``repeats``: of each clip; how often an epoch has it."""
+        groups: dict[tuple[int, ...], list[int]] = {bucket: [] for bucket in sorted(set(buckets))}
+        for clip, bucket in enumerate(buckets):
+            groups[bucket] += [clip] * (repeats[clip] if repeats else 1)
+        self.groups = list(groups.values())
         self.batch = batch
         self.seed = seed
         self.per_epoch = sum(-(-len(group) // batch) for group in self.groups)
@@ -90,7 +96,8 @@ class Batches:
         world: int = 1,
     ) -> None:
         self.cache, self.entries, self.no_caption, self.sampling = cache, entries, no_caption, sampling
-        self.order = Order([entry.size for entry in entries], batch * world, sampling.seed)
+        buckets, repeats = [entry.bucket for entry in entries], [entry.repeats for entry in entries]
+        self.order = Order(buckets, batch * world, sampling.seed, repeats)
         self.share = range(rank * batch, (rank + 1) * batch)
 
     def __getitem__(self, index: int) -> Batch:
@@ -147,18 +154,20 @@ def split(
 ) -> tuple[list[Entry], list[Entry]]:
     """Split into training and validation clips (a count, or a fraction below 1), by content hash.
 
+    All excerpts of a clip are on one side.
+
     ``trained``: content hashes of clips that are held out last, since the run has been trained on them.
 
     Raises ``ValueError`` when none is left to train on.
     """
-    count = round(validation * len(entries)) if validation < 1 else int(validation)
+    contents = {entry.clip.path: entry.content for entry in entries}
+    count = round(validation * len(contents)) if validation < 1 else int(validation)
     if validation and not count:
         count = 1
-    if count >= len(entries):
-        raise ValueError(f"data.validation is {validation:g}: of {len(entries)} usable clips none is left to train on")
-    contents = [entry.content for entry in entries]
-    held = set(sorted(range(len(entries)), key=lambda i: (contents[i] in trained, contents[i]))[:count])
+    if count >= len(contents):
+        raise ValueError(f"data.validation is {validation:g}: of {len(contents)} usable clips none is left to train on")
+    held = set(sorted(contents, key=lambda path: (contents[path] in trained, contents[path]))[:count])
     return (
-        [entry for index, entry in enumerate(entries) if index not in held],
-        [entry for index, entry in enumerate(entries) if index in held],
+        [entry for entry in entries if entry.clip.path not in held],
+        [entry for entry in entries if entry.clip.path in held],
     )

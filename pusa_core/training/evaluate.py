@@ -93,7 +93,7 @@ class SampleVideo:
         return Settings(
             width,
             height,
-            self.config.data.frames,
+            self.config.data.longest,
             output.sample_steps,
             output.sample_cfg,
             self.config.train.shift,
