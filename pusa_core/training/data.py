@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
+from .history import OwnHistory, with_history
 from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_regions
 from .turns import Turns
 
@@ -29,9 +30,13 @@ class Batch:
     context: Tensor
     noise: Tensor
     sigmas: Tensor
+    history: OwnHistory | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device) for tensor in (self.latents, self.context, self.noise, self.sigmas)))
+        latents, context, noise, sigmas = (
+            tensor.to(device) for tensor in (self.latents, self.context, self.noise, self.sigmas)
+        )
+        return Batch(latents, context, noise, sigmas, self.history and self.history.to(device))
 
 
 class Order:
@@ -80,6 +85,9 @@ class Sampling:
     turns: Turns = ALONE
     p_given: float = 0.0
     p_region: float = 0.0
+    p_history: float = 0.0
+    history_noise: tuple[float, ...] = (0.0, 0.0)
+    p_own_history: float = 0.0
 
 
 class Batches:
@@ -105,9 +113,13 @@ class Batches:
         turns = self.sampling.turns
         noise_range = turns.ranges[turns.of(index)]
         samples = [self._sample(self.entries[clips[i]], index * len(clips) + i, noise_range) for i in self.share]
-        return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+        latents, context, noise, sigmas, frames, level = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        # the same in every process, as the pass that makes histories is a collective one
+        own = torch.rand((), generator=generator(self.sampling.seed, "own history", index))
+        history = OwnHistory(frames, level) if own < self.sampling.p_own_history else None
+        return Batch(latents, context, noise, sigmas, history)
 
-    def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, ...]:
         """One clip, with the noise of the ``number``-th sample of the run."""
         random, how = generator(self.sampling.seed, "sample", number), self.sampling
         dropped = torch.rand((), generator=random) < how.caption_dropout
@@ -123,13 +135,18 @@ class Batches:
             p_given=how.p_given,
             generator=random,
         )[0]
+        random_history = generator(self.sampling.seed, "history", number)
+        sigmas, history = with_history(
+            sigmas, p_history=how.p_history, noise=how.history_noise, generator=random_history
+        )
+        about_history = torch.tensor(history), torch.rand((), generator=random_history)
         if not how.p_region:
-            return latents, context, noise, sigmas
+            return latents, context, noise, sigmas, *about_history
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
         levels = with_regions(
             sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=noise_range, generator=random
         )
-        return latents, context, noise, levels
+        return latents, context, noise, levels, *about_history
 
 
 class ReadAhead:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from ..media.demo_text import encode_text
 from ..media.text_encoder import TextEncoder
 from ..media.vae import Vae
@@ -16,6 +18,7 @@ from .config import Config
 from .data import split
 from .encode import fill
 from .launch import Launch
+from .look import contact_sheet
 from .report import Report
 from .scan import Facts, KnownClips, at_other_rates, rate_warning, scan
 
@@ -49,7 +52,7 @@ class Data:
     train: list[Entry]
     held_out: list[Entry]
     no_caption: str
-    sample_caption: str
+    sample_captions: list[str]
 
 
 class Preparation:
@@ -122,11 +125,17 @@ class Preparation:
         ``trained``: content hashes of clips that the run was trained on before; they are not held out.
         """
         cache = self._launch.first(lambda: Cache(self.config.data.cache_folder))
-        caption = self.config.output.sample_prompt
-        entries = self._launch.first(lambda: self._fill(cache, ("", caption)))
+        captions = [table.get("prompt", "") for table in self.config.output.all_samples]
+        entries = self._launch.first(lambda: self._fill(cache, ("", *captions)))
         train, held_out = split(entries, self.config.data.validation, trained)
-        names = (context_name(text, self.encoders) for text in ("", caption))
-        return Data(cache, train, held_out, *names)
+        no_caption, *names = (context_name(text, self.encoders) for text in ("", *captions))
+        return Data(cache, train, held_out, no_caption, names)
+
+    def look(self) -> Image.Image:
+        """A contact sheet of the excerpts; nothing is encoded."""
+        entries = [entry for found in self._found for entry in found]
+        _, held_out = split(entries, self.config.data.validation)
+        return contact_sheet(entries, held_out, self._skip)
 
     def _find(self) -> list[list[Entry]]:
         """The excerpts of the clips of each folder."""

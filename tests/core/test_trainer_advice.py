@@ -72,7 +72,7 @@ def test_a_value_out_of_range_is_refused_with_one_that_is_accepted(options, opti
     for flags in proposals(option, message):
         if flags.get("train.optimizer") == "prodigy":  # it takes another learning rate, and its message says which
             flags |= proposals("train.lr", refusal_of(options, flags))[0]
-        parse_config({}, options | flags)
+        parse_config({}, {"train.p_history": "0.5"} | options | flags)  # without it there is no train.p_own_history
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,7 @@ def test_a_value_out_of_range_is_refused_with_one_that_is_accepted(options, opti
         ("train.offload_weights", "true", {"train.gradient_checkpointing": "false"}),
         ("train.offload_weights", "true", {"train.mode": "full"}),
         ("output.validate_every", "10", {}),
+        ("train.p_own_history", "0.5", {}),
     ],
 )
 def test_advice_about_a_value_is_accepted(options, option, value, more):

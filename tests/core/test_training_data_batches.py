@@ -33,8 +33,8 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def batches(clips):
-    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0, p_region=0.0):
-        sampling = Sampling(seed, p_async, shift, caption_dropout, p_region=p_region)
+    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0, **options):
+        sampling = Sampling(seed, p_async, shift, caption_dropout, **options)
         return Batches(*clips, "none", batch, sampling, rank, world)
 
     return build
