@@ -80,8 +80,7 @@ class TrainOptions:
         node=NodeInput(44),
     )
     p_history: float = option(
-        "probability that the first frames of a sample are a history: at a level of their own, below the one level of "
-        "the others; for long videos",
+        "probability that the first frames of a sample are a history, less noisy than the others; for long videos",
         default=0.0,
         ge=0,
         le=1,
@@ -91,7 +90,7 @@ class TrainOptions:
         "lowest and highest noise level of a history, as a share of that of the other frames", default=(0.1, 0.4)
     )
     p_own_history: float = option(
-        "probability that the histories of a batch are made by the network itself, with its errors; one more pass",
+        "probability that the histories of a batch are made by the network itself, with its errors, for long videos",
         default=0.0,
         ge=0,
         le=1,

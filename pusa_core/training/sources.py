@@ -93,8 +93,7 @@ class DataOptions:
         "captioned videos and pictures: clip.mp4 + clip.txt, or metadata.csv / .jsonl with file_name, text", default=""
     )
     sources: tuple[SourceTable, ...] = option(
-        'several folders in place of folder, each with repeats and options of its own: [[data.sources]], folder = "a", '
-        "repeats = 2, frames = 49",
+        "several folders in place of folder: [[data.sources]], each with folder, repeats and options of its own",
         default=(),
     )
     width: int = option(
@@ -121,7 +120,7 @@ class DataOptions:
         "several sizes, such as [[832, 480], [480, 832]]; each clip goes to the nearest aspect ratio", default=()
     )
     auto_buckets: bool = option(
-        "find a size for each clip's aspect ratio, of no more pixels than width x height",
+        "find a size for the aspect ratio of each clip, of no more pixels than width x height",
         default=False,
         node=NodeInput(37),
     )
@@ -130,13 +129,13 @@ class DataOptions:
         default=(),
     )
     auto_lengths: bool = option(
-        "train on each clip's own length, from 5 frames up to frames, in place of skipping shorter clips",
+        "take shorter clips at their own length, from 5 frames on, in place of skipping them",
         default=False,
         node=NodeInput(38),
     )
     excerpt: How = option(
-        "which frames of a longer clip: head, the first; spread: excerpt_count excerpts from its beginning to its end; "
-        "sliding: one every excerpt_stride frames; all: one after the other",
+        "which frames of a longer clip: head: the first; spread: excerpt_count excerpts all over it; sliding: one "
+        "every excerpt_stride frames; all: one after the other",
         default="head",
         node=NodeInput(39),
     )
