@@ -41,6 +41,10 @@ class Clip:
             raise ValueError(f"{path} holds no video frame; give a clip or a picture that has one")
         return cls(path, fps, frames, size)
 
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
     def pictures(self, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Its frames ``[H, W, 3]`` uint8 at a size (width, height)."""
         return (fitted(shown, size) for shown in resampled(self.path, self.fps))

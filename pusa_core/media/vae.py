@@ -1,5 +1,6 @@
 """The Wan2.1 VAE without ComfyUI: diffusers' implementation, loaded from a file in the Wan2.1 layout."""
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any, Protocol
 
@@ -94,6 +95,10 @@ class WanVae:
     def decoder(self) -> "FrameDecoder":
         """A decoder of one video, latent by latent."""
         return FrameDecoder(self)
+
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Latent frames of one video, in order -> their pixel frames ``[1, T, H, W, 3]``, one by one."""
+        return map(self.decoder(), latents)
 
 
 class FrameDecoder:

@@ -85,6 +85,12 @@ class Recipe:
             )
 
 
+def check_experts(recipe: Recipe, count: int) -> None:
+    """Raise ``ValueError`` where windows need one model and there are several."""
+    if recipe.mode == "rolling" and count > 1:
+        raise ValueError("rolling has frames of all noise levels in a window, so it needs one model; use chunk")
+
+
 CHUNK = Recipe()
 ROLLING = Recipe(mode="rolling", history=4)
 RECIPES = {recipe.mode: recipe for recipe in (CHUNK, ROLLING)}

@@ -80,17 +80,15 @@ class TrainOptions:
         node=NodeInput(44),
     )
     p_history: float = option(
-        "probability that the first frames of a sample are a history, less noisy than the others; for long videos",
+        "probability that a clip is a window of a long video: first frame given, the next at low noise levels, the "
+        "others at one",
         default=0.0,
         ge=0,
         le=1,
         node=NodeInput(45),
     )
-    history_noise: tuple[float, ...] = option(
-        "lowest and highest noise level of a history, as a share of that of the other frames", default=(0.1, 0.4)
-    )
     p_own_history: float = option(
-        "probability that the histories of a batch are made by the network itself, with its errors, for long videos",
+        "probability that the frames at low levels of p_history are made by the network itself, with its errors",
         default=0.0,
         ge=0,
         le=1,
@@ -154,10 +152,6 @@ class TrainOptions:
             check_range(self.noise_range)
         except ValueError as error:
             raise ValueError(f"train.{error}") from error
-        low, *more = self.history_noise or (1,)
-        if len(more) != 1 or not 0 <= low <= more[0] < 1:
-            given = list(self.history_noise)
-            raise ValueError(f"train.history_noise is {given}; use two numbers from 0 to below 1, such as [0.1, 0.4]")
         if self.p_own_history and not self.p_history:
             raise ValueError("train.p_own_history is set, but there is no history; set train.p_history, such as 0.5")
         try:

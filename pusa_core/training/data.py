@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
-from .history import OwnHistory, with_history
-from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_regions
+from .history import OwnHistory, history_frames
+from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_history, with_regions
 from .turns import Turns
 
 
@@ -86,7 +86,6 @@ class Sampling:
     p_given: float = 0.0
     p_region: float = 0.0
     p_history: float = 0.0
-    history_noise: tuple[float, ...] = (0.0, 0.0)
     p_own_history: float = 0.0
 
 
@@ -113,10 +112,10 @@ class Batches:
         turns = self.sampling.turns
         noise_range = turns.ranges[turns.of(index)]
         samples = [self._sample(self.entries[clips[i]], index * len(clips) + i, noise_range) for i in self.share]
-        latents, context, noise, sigmas, frames, level = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        latents, context, noise, sigmas, frames = (torch.stack(parts) for parts in zip(*samples, strict=True))
         # the same in every process, as the pass that makes histories is a collective one
-        own = torch.rand((), generator=generator(self.sampling.seed, "own history", index))
-        history = OwnHistory(frames, level) if own < self.sampling.p_own_history else None
+        own, *levels = torch.rand(1 + len(samples), generator=generator(self.sampling.seed, "own history", index))
+        history = OwnHistory(frames, torch.stack(levels)) if own < self.sampling.p_own_history else None
         return Batch(latents, context, noise, sigmas, history)
 
     def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, ...]:
@@ -135,18 +134,16 @@ class Batches:
             p_given=how.p_given,
             generator=random,
         )[0]
-        random_history = generator(self.sampling.seed, "history", number)
-        sigmas, history = with_history(
-            sigmas, p_history=how.p_history, noise=how.history_noise, generator=random_history
-        )
-        about_history = torch.tensor(history), torch.rand((), generator=random_history)
+        if how.p_history:
+            sigmas = with_history(sigmas, p_history=how.p_history, generator=random)
+        history = history_frames(sigmas)
         if not how.p_region:
-            return latents, context, noise, sigmas, *about_history
+            return latents, context, noise, sigmas, history
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
         levels = with_regions(
             sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=noise_range, generator=random
         )
-        return latents, context, noise, levels, *about_history
+        return latents, context, noise, levels, history
 
 
 class ReadAhead:

@@ -1,8 +1,6 @@
-"""Training on a history: the first latent frames are given at a level of their own, as when a long video goes on.
+"""Training on histories that the network made itself, with its errors, as those of a long video are.
 
-In sampling, given frames of noise level m are at m times the level of the others, in every step. And a long video's
-history is no clip, but what the network has made itself, with its errors; the network is trained on them by giving it
-its own one-step estimates, as in the error recycling of Stable Video Infinity (arXiv 2510.09212).
+They are its own one-step estimates, as in the error recycling of Stable Video Infinity (arXiv 2510.09212).
 """
 
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from ..sampling.schedule import TIMESTEPS
 
 @dataclass(frozen=True)
 class OwnHistory:
-    """Histories that the network makes: how many latent ``frames`` ``[B]``, and from which noise ``level`` ``[B]``."""
+    """Of a batch: which latent ``frames`` ``[B, F]`` the network makes, and from which noise ``level`` ``[B]``."""
 
     frames: Tensor
     level: Tensor
@@ -25,23 +23,15 @@ class OwnHistory:
         return OwnHistory(self.frames.to(device), self.level.to(device))
 
 
-def with_history(
-    sigmas: Tensor, *, p_history: float, noise: tuple[float, ...], generator: torch.Generator
-) -> tuple[Tensor, int]:
-    """The noise levels ``[F]`` of a sample, with probability ``p_history`` as they are in sampling with a history.
+def history_frames(sigmas: Tensor) -> Tensor:
+    """Which frames of a sample with levels ``[F]`` are a history ``[F]``: the first ones, below the others' one level.
 
-    Then all frames but the history's are at the level of the last one, and the history is at a share of that, drawn
-    from ``noise`` (lowest, highest). Returns the levels and how many frames are history, from 1 to F - 1, or 0.
+    Those at level 0 are given, and made by nobody.
     """
-    chance, part, share = torch.rand(3, generator=generator).tolist()
-    frames = len(sigmas)
-    if frames == 1 or chance >= p_history:
-        return sigmas, 0
-    history = 1 + int(part * (frames - 1))
-    low, high = noise
-    levels = sigmas[-1].repeat(frames)
-    levels[:history] *= low + (high - low) * share
-    return levels, history
+    below = sigmas < sigmas[-1]
+    count = int(below.sum())
+    is_history = bool(below[:count].all() and (sigmas[count:] == sigmas[-1]).all())
+    return below & (sigmas > 0) if is_history else torch.zeros_like(below)
 
 
 @torch.no_grad()
@@ -60,5 +50,4 @@ def make_history(
     level = history.level.view(-1, 1, 1, 1, 1)
     noisy = (1 - level) * latents + level * noise.roll(1, dims=2)  # not the noise that the frame itself gets
     made = noisy - level * model(noisy, TIMESTEPS * history.level, context).float()
-    trained = torch.arange(latents.shape[2], device=latents.device) >= history.frames[:, None]
-    return torch.where(trained[:, None, :, None, None], latents, made), trained
+    return torch.where(history.frames[:, None, :, None, None], made, latents), ~history.frames

@@ -16,6 +16,8 @@ from ..sampling.sampler import per_frame
 from ..sampling.schedule import PATCH, TIMESTEPS
 
 BOXES = 3
+HISTORY = 8  # latent frames
+HISTORY_LEVEL = 0.5
 
 Weighting = Literal["none", "bell", "reference"]
 NoiseRange = tuple[float, float]
@@ -70,6 +72,24 @@ def check_range(noise_range: tuple[float, ...]) -> None:
             f"noise_range is {list(noise_range)}; use two noise levels from 0 to 1, the lower one first: [0.875, 1] "
             f"for Wan2.2's high-noise expert, [0, 0.875] for the low-noise one"
         )
+
+
+def with_history(sigmas: Tensor, *, p_history: float, generator: torch.Generator | None = None) -> Tensor:
+    """The noise levels ``[F]`` of a sample, with probability ``p_history`` those of a window of a long video.
+
+    There, the first frame is given, up to ``HISTORY`` frames behind it are a ramp of at most ``HISTORY_LEVEL`` times
+    the level of the others, and those share the level of the last (:class:`pusa_core.sampling.windows.Recipe`).
+    """
+    if not 0 <= p_history <= 1:
+        raise ValueError(f"p_history is {p_history}; it is a probability, 0 to 1")
+    chance, length, *ends = torch.rand(4, generator=generator).tolist()
+    if chance >= p_history:
+        return sigmas
+    count = min(int(length * (HISTORY + 1)), max(len(sigmas) - 2, 0))
+    share = torch.ones_like(sigmas)
+    share[0] = 0
+    share[1 : count + 1] = HISTORY_LEVEL * torch.linspace(min(ends), max(ends), count)
+    return sigmas[-1] * share
 
 
 def with_regions(
@@ -133,6 +153,7 @@ def squared_errors(
     noisy = (1 - sigma) * (latents if given is None else given) + sigma * noise
     velocity = model(noisy, TIMESTEPS * sigmas, context)
     squared = (velocity.float() - (noise - latents).float()).square()  # [B, C, F, H, W]
+    squared = squared * (sigma > 0)  # what is given has no noise to predict
     if sigmas.ndim == 2:
         return squared.mean(dim=(1, 3, 4))
     return F.avg_pool3d(squared.mean(dim=1), (1, PATCH, PATCH))

@@ -112,7 +112,6 @@ def build_setup(
         options.p_given,
         options.p_region,
         options.p_history,
-        options.history_noise,
         options.p_own_history,
     )
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
