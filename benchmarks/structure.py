@@ -22,6 +22,7 @@ ROOMS = (
     "pusa_core/weights",
     "pusa_core/media",
     "pusa_core/sampling",
+    "pusa_core/film",
     "pusa_core/analysis",
     "pusa_core/training",
     "pusa_core",  # the public API, re-exported from the rooms above

@@ -122,7 +122,7 @@ def ours(size: Size, config: Config) -> Callable[[int], float]:
         data=data,
         batches=batches,
         experts=[Expert("", "none", config.train.noise_range, launch, model, adapters, optimizer)],
-        sample=None,
+        samples=[],
     )
     trainer = Trainer(setup, None)
 

@@ -92,6 +92,23 @@ def draw_scene(seed: int) -> Scene:
     return Scene(size, color, shape, speed, direction, float(radius), float(x), float(y), _background(rng))
 
 
+def window_times(seed: int) -> np.ndarray:
+    """The times ``[FRAMES]`` of a scene that a window of a long video shows, in which the object turns round.
+
+    Frame 0 is of any time: what began the video. Behind it come up to four latents of the object on its way, mostly
+    back, and then it goes as the caption says.
+    """
+    rng = np.random.default_rng([seed, 1])
+    history = 4 * int(rng.integers(1, 5))
+    if rng.random() < 0.7:
+        turn = int(rng.integers(0, history + 1))
+        before = turn + np.arange(history - 1, -1, -1)
+    else:
+        turn = history
+        before = np.arange(1, history + 1)
+    return np.concatenate(([int(rng.integers(0, FRAMES))], before, turn + np.arange(1, FRAMES - history)))
+
+
 def _background(rng: np.random.Generator) -> np.ndarray:
     """A muted still image ``[H, W, 3]`` of nearly grey colours, so that only the object is saturated."""
     ys, xs = (np.mgrid[0:SIZE, 0:SIZE] + 0.5) / SIZE

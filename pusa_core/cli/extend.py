@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..film.film import Film
 from ..media.clip import Clip
 from ..media.video import check_encoding
 from ..sampling.extend import LongVideo, Take
 from ..sampling.plan import Timeline, parse_prompts, plan_hops
 from ..sampling.scenes import Scenes
 from ..sampling.settings import Settings
-from ..sampling.windows import MODES, RECIPES, Recipe
+from ..sampling.windows import MODES, RECIPES, Recipe, check_experts, parse_levels
 from ..storage.atomic import clear_partial
 from ..storage.lock import hold_lock
 from ..storage.outputs import check_outputs, claim_outputs
 from ..weights.load import read_model_files
-from .film import Film, write_film
+from .film import FilmJob, identity, write_film
 from .job import Job, read_takes, retaken
 from .options import ModelOptions, SamplingOptions, add_model_flags, add_sampling_flags, options_from, parsed_by
 from .output import FPS, VideoOutput, add_output_flags
@@ -54,15 +55,6 @@ class ExtendOptions:
     @property
     def folder(self) -> Path:
         return self.output.out.with_suffix(".scenes") if self.scenes is None else self.scenes
-
-
-def parse_levels(text: str) -> tuple[float, float]:
-    """``LEVEL`` or ``OLDEST..NEWEST``."""
-    first, ramp, last = text.partition("..")
-    try:
-        return float(first), float(last if ramp else first)
-    except ValueError:
-        raise ValueError(f'"{text}" is not LEVEL or OLDEST..NEWEST, such as 0.1..0.4') from None
 
 
 def add_extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -206,17 +198,16 @@ def _chosen(options: ExtendOptions, index: dict[str, Any]) -> tuple[Job, dict[in
     return job, read_takes(index)
 
 
-def _read_film(options: ExtendOptions, job: Job, takes: dict[int, Take], scenes: Scenes) -> Film:
+def _read_film(options: ExtendOptions, job: Job, takes: dict[int, Take], scenes: Scenes) -> FilmJob:
     """Read what the job names, and plan it. Whatever can be refused is refused here."""
     clip = None if job.clip is None else Clip.open(Path(job.clip), job.fps)
     total = job.frames(clip)
     files = [read_model_files(*expert) for expert in job.model.experts]
     settings = job.settings(clip, files[0].checkpoint.family)
     check_encoding(settings.width, settings.height, job.fps)
-    if job.recipe.mode == "rolling" and len(files) > 1:
-        raise ValueError("rolling has frames of all noise levels in a window, so it needs one model; use --mode chunk")
+    check_experts(job.recipe, len(files))
     timeline = Timeline(0 if clip is None else clip.frames, total, job.fps)
-    film = Film(job, settings, files, timeline, clip, scenes)
+    film = Film(settings, job.recipe, timeline, scenes, identity(job, files), job.record(), clip)
     hops = plan_hops(timeline, job.prompts, job.recipe, film.window, film.known)
     for name, number in (("--retake", options.retake), ("--until", options.until)):
         if number is not None and not 1 <= number <= len(hops):
@@ -225,7 +216,8 @@ def _read_film(options: ExtendOptions, job: Job, takes: dict[int, Take], scenes:
         planned = LongVideo(settings, job.recipe, hops, {}, {}).seed(options.retake)
         prompt = job_prompt(options)
         takes = takes | {options.retake: retaken(takes, options.retake, planned, options.seed, prompt)}
-    return replace(film, hops=hops[: options.until], takes=takes)
+    film = replace(film, hops=hops[: options.until], takes=takes)
+    return FilmJob(film, job, files, None if clip is None else clip.path)
 
 
 def job_prompt(options: ExtendOptions) -> str | None:

@@ -1,5 +1,6 @@
 """The Wan2.1 VAE without ComfyUI: diffusers' implementation, loaded from a file in the Wan2.1 layout."""
 
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from typing import Any, Protocol
 
@@ -94,6 +95,13 @@ class WanVae:
     def decoder(self) -> "FrameDecoder":
         """A decoder of one video, latent by latent."""
         return FrameDecoder(self)
+
+    def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Latents ``[1, 16, F, h, w]`` of one video, in order -> its frames ``[1, T, H, W, 3]``, latent by latent."""
+        decode = self.decoder()
+        for part in latents:
+            for frame in range(part.shape[2]):
+                yield decode(part[:, :, frame : frame + 1])
 
 
 class FrameDecoder:

@@ -13,10 +13,12 @@ from .resume import owned, read_info
 FREE = {
     "data.cache",
     "data.allow_outside",
+    "data.sources",  # what matters of it is in the hashes of its clips
     "train.device",
     "train.gradient_checkpointing",
     "train.offload_checkpoints",
     "train.offload_weights",
+    "train.swap_blocks",
 }
 """Options that do not affect the weights and may change on resume. So may all of [output]."""
 ADJUSTABLE = ("train.lr", "train.steps", "train.warmup", "train.schedule", "train.cycles")

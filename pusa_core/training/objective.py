@@ -16,6 +16,8 @@ from ..sampling.sampler import per_frame
 from ..sampling.schedule import PATCH, TIMESTEPS
 
 BOXES = 3
+HISTORY = 8  # latent frames
+HISTORY_LEVEL = 0.5
 
 Weighting = Literal["none", "bell", "reference"]
 NoiseRange = tuple[float, float]
@@ -72,6 +74,24 @@ def check_range(noise_range: tuple[float, ...]) -> None:
         )
 
 
+def with_history(sigmas: Tensor, *, p_history: float, generator: torch.Generator | None = None) -> Tensor:
+    """The noise levels ``[F]`` of a sample, with probability ``p_history`` those of a window of a long video.
+
+    There, the first frame is given, up to ``HISTORY`` frames behind it are a ramp of at most ``HISTORY_LEVEL`` times
+    the level of the others, and those share the level of the last (:class:`pusa_core.sampling.windows.Recipe`).
+    """
+    if not 0 <= p_history <= 1:
+        raise ValueError(f"p_history is {p_history}; it is a probability, 0 to 1")
+    chance, length, *ends = torch.rand(4, generator=generator).tolist()
+    if chance >= p_history:
+        return sigmas
+    count = min(int(length * (HISTORY + 1)), max(len(sigmas) - 2, 0))
+    share = torch.ones_like(sigmas)
+    share[0] = 0
+    share[1 : count + 1] = HISTORY_LEVEL * torch.linspace(min(ends), max(ends), count)
+    return sigmas[-1] * share
+
+
 def with_regions(
     sigmas: Tensor,
     size: tuple[int, int],
@@ -121,12 +141,19 @@ def loss_weight(sigmas: Tensor) -> Tensor:
 
 
 def squared_errors(
-    model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    latents: Tensor,
+    context: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    given: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the predicted velocity, fp32, like ``sigmas``; arguments as in :func:`fafm_loss`."""
     sigma = torch.cat([per_frame(sample, latents) for sample in sigmas])
-    velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
+    noisy = (1 - sigma) * (latents if given is None else given) + sigma * noise
+    velocity = model(noisy, TIMESTEPS * sigmas, context)
     squared = (velocity.float() - (noise - latents).float()).square()  # [B, C, F, H, W]
+    squared = squared * (sigma > 0)  # what is given has no noise to predict
     if sigmas.ndim == 2:
         return squared.mean(dim=(1, 3, 4))
     return F.avg_pool3d(squared.mean(dim=1), (1, PATCH, PATCH))
@@ -140,6 +167,8 @@ def fafm_loss(
     sigmas: Tensor,
     *,
     weighting: Weighting = "none",
+    given: Tensor | None = None,
+    trained: Tensor | None = None,
 ) -> Tensor:
     """Flow-matching loss with one noise level per latent frame, or per token: a scalar.
 
@@ -152,6 +181,8 @@ def fafm_loss(
         sigmas: ``[B, F]``, or ``[B, F, H / 2, W / 2]``, in 0..1, see :func:`sample_sigmas`.
         weighting: ``"none"``: uniform (the paper); ``"bell"``: each error times :func:`loss_weight` of its own level;
             ``"reference"``: the sample's error times the mean weight of its levels (the public training script).
+        given: what the model sees noise added to, where that is not ``latents``; of frames that are not ``trained``.
+        trained: ``[B, F]``, the frames whose errors count; all of them by default.
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f'weighting is "{weighting}"; choose one of {", ".join(get_args(Weighting))}')
@@ -162,7 +193,10 @@ def fafm_loss(
             f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need {list(grid[:2])}, "
             f"or {list(grid)} for a level per token"
         )
-    error = squared_errors(model, latents, context, noise, sigmas)
+    error = squared_errors(model, latents, context, noise, sigmas, given)
+    if trained is not None:
+        share = trained.float().mean(dim=1, keepdim=True)
+        error = error * (trained / share).view(batch, frames, *[1] * (error.ndim - 2))
     if weighting == "bell":
         error = error * loss_weight(sigmas)
     elif weighting == "reference":

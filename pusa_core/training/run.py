@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..storage.atomic import write_whole
+from .boards import import_wandb
 from .config import Config
 from .config_file import to_toml
 from .estimate import Estimate, estimate
@@ -43,13 +45,14 @@ class RunOptions:
     resume: bool = False
     cache_only: bool = False
     estimate: bool = False
+    look: Path | None = None
     progress: Literal["bar", "json"] = "bar"
     stop_on_stdin_close: bool = False
 
     @property
     def writes(self) -> bool:
         """Whether anything is written to ``output.folder``."""
-        return not (self.estimate or self.cache_only)
+        return not (self.estimate or self.cache_only or self.look)
 
 
 def train(options: RunOptions, config: Config, load_vae: LoadVae, load_text: LoadText, stop: StopRequest) -> int:
@@ -91,9 +94,20 @@ def _train(
         if options.resume:
             check_options(config, process.world)
         check_optimizer(config.train)
+        if config.output.wandb:
+            import_wandb(config.output.wandb)
+        if options.look is not None:
+            picture = Preparation(config, load_vae, load_text, process, report).look()
+            write_whole(options.look, partial(picture.save, format="PNG"))
+            report("look", picture=_path(options.look))
+            return 0
         if config.model.low_noise_checkpoint and isinstance(process, AcceleratedLaunch):
             raise ValueError(
                 "model.low_noise_checkpoint works in one process; train the experts one by one, with train.noise_range"
+            )
+        if process.sharded and config.model.base_dtype in ("fp8", "int8"):
+            raise ValueError(
+                f"model.base_dtype {config.model.base_dtype} does not work with FSDP2 and DeepSpeed; use full, or DDP"
             )
         sources = read_sources(config)
         run = check_output(config, options.resume) if options.writes and process.rank == 0 else None
@@ -180,14 +194,16 @@ def tell_estimate(found: Estimate, config: Config, device: torch.device, report:
         "weights_gib": round(found.weights / GIB, 3),
         "training_gib": round(found.training / GIB, 3),
         "activations_gib": round(found.activations / GIB, 3),
+        "main_memory_gib": round(found.main_memory / GIB, 3),
         "seconds_per_step": found.seconds_per_step,
         "hours": found.seconds_per_step * config.train.steps / 3600,
     }
     report("estimate", **values)
     if device.type == "cuda" and found.memory > (room := torch.cuda.get_device_properties(device).total_memory):
         log.warning(
-            "about %.1f GiB are needed, the GPU has %.1f; lower data.frames, the size, train.batch or train.rank, or "
-            "turn on train.gradient_checkpointing and train.offload_checkpoints",
+            "about %.1f GiB are needed, the GPU has %.1f; turn on train.gradient_checkpointing and "
+            "train.offload_checkpoints, raise train.swap_blocks, set model.base_dtype to fp8, or lower data.frames, "
+            "the size, train.batch or train.rank",
             found.memory / GIB,
             room / GIB,
         )
