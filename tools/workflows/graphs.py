@@ -3,14 +3,13 @@
 from typing import Any
 
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
-from pusa_core.weights.made_for_levels import SKYREELS_V3 as SKYREELS_SETTINGS
 
 from . import parts
-from .files import EXPERTS, PUSA_LORA, SKYREELS_V3, T2V, TEXT_ENCODER, VAE
+from .files import EXPERTS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
-from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
 from .long_video import add_demo_long_video, add_long_video
-from .tasks import EXTEND, HEIGHT, KSAMPLER, SKYREELS, TRAIN, WAN22, WIDTH, Workflow
+from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
+from .tasks import EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
 AVOID = (
@@ -20,6 +19,9 @@ AVOID = (
     "many people in the background, walking backwards"
 )
 
+
+SETTINGS = ("steps", "cfg", "shift")
+"""Of the sampler, which a checkpoint made for a timestep per frame brings along."""
 
 MARGINS: dict[str, Any] = {"left": 176, "top": 0, "right": 176, "bottom": 0}
 """Of a clip of 480 x 480 in a video of 832 x 480, pixels."""
@@ -65,7 +67,7 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     if task is EXTEND:
         return add_long_video(graph, task, add_models(graph, task, newest))
     place = GIVEN if task.given else VIDEO
-    size = Size(1280, 720, 121) if task in SKYREELS else Size(WIDTH, HEIGHT)
+    size = Size(1280, 720, 121) if task.family else Size(WIDTH, HEIGHT)
     if newest:
         size = parts.add_seconds(graph, place, size, fps_of(task))
     links = add_models(graph, task, newest)
@@ -87,9 +89,9 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
         return {"model": parts.add_model(graph, T2V["name"], lora, files=[T2V])}
     if task is KSAMPLER:
         return {"model": parts.add_native_model(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
-    if task in SKYREELS:
-        settings = {"steps": SKYREELS_SETTINGS.steps, "cfg": SKYREELS_SETTINGS.cfg, "shift": SKYREELS_SETTINGS.shift}
-        return {"model": parts.add_model(graph, SKYREELS_V3["name"], "none", files=[SKYREELS_V3]), **settings}
+    if task.family is not None:
+        file, settings = MADE_FOR_LEVELS[task.family], {key: getattr(task.family, key) for key in SETTINGS}
+        return {"model": parts.add_model(graph, file["name"], "none", files=[file]), **settings}
     if task in WAN22:
         models = {}
         for slot, level, strength in (("model", "high", 1.5), ("model_low", "low", 1.4)):
@@ -107,7 +109,7 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
 
 
 def fps_of(task: Workflow) -> int:
-    return SKYREELS_SETTINGS.fps if task in SKYREELS else parts.FPS
+    return task.family.fps if task.family else parts.FPS
 
 
 def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot, images: list[Slot]) -> None:
