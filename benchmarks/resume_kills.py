@@ -77,6 +77,8 @@ def hard_flags(steps: int) -> list[str]:
         "--train.p_region=0.5",
         "--train.swap_blocks=3",
         "--model.base_dtype=fp8",
+        "--data.excerpt=all",
+        "--data.lengths=[1, 9]",
         "--data.validation=1",
         "--output.validate_every=7",
         "--output.save_every=3",

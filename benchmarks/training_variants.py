@@ -130,7 +130,7 @@ def ours(size: Size, config: Config, compile_blocks: bool) -> Callable[[int], fl
         data=data,
         batches=batches,
         experts=[Expert("", "none", config.train.noise_range, launch, model, adapters, optimizer)],
-        sample=None,
+        samples=[],
     )
     trainer = Trainer(setup, None)
 

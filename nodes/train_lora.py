@@ -27,6 +27,7 @@ from .comfyui.training import run_training
 from .load import NO_LORA
 
 DEMO_ENCODER = "demo"
+ALL_LEVELS, EXPERTS = "all noise levels", {"high noise": [0.875, 1.0], "low noise": [0.0, 0.875]}
 
 
 def own_inputs() -> dict[int, io.Input]:
@@ -66,6 +67,13 @@ def own_inputs() -> dict[int, io.Input]:
             tooltip="A LoRA to start from, such as the released Pusa LoRA.",
         ),
         36: io.Image.Input("sample_image", optional=True, tooltip="First frame of the sample videos."),
+        42: io.Combo.Input(
+            "expert",
+            options=[ALL_LEVELS, *EXPERTS],
+            default=ALL_LEVELS,
+            optional=True,
+            tooltip="The noise levels to train on: those of the Wan2.2 model that model_name is, or all of them.",
+        ),
     }
 
 
@@ -77,7 +85,7 @@ class PusaTrainLora(io.ComfyNode):
             display_name="Pusa Train LoRA",
             category="Pusa/training",
             search_aliases=["train a LoRA", "fine-tune", "finetuning", "training", "trainer"],
-            advanced=["init_lora"],
+            advanced=["init_lora", "expert"],
             description="Trains a LoRA with one noise level per latent frame on a folder of captioned clips. Interrupt "
             "saves a checkpoint; queueing the same graph again resumes.",
             is_output_node=True,
@@ -113,6 +121,7 @@ class PusaTrainLora(io.ComfyNode):
         output_name: str,
         init_lora: str = NO_LORA,
         sample_image: Tensor | None = None,
+        expert: str = ALL_LEVELS,
         **values: Any,
     ) -> io.NodeOutput:
         if problem := name_problem(output_name):
@@ -131,6 +140,8 @@ class PusaTrainLora(io.ComfyNode):
             options["model.text_encoder"] = model_file("text_encoders", text_encoder, "text_encoder")
         if init_lora != NO_LORA:
             options["model.init_lora"] = model_file("loras", init_lora, "init_lora")
+        if expert != ALL_LEVELS:
+            options["train.noise_range"] = json.dumps(EXPERTS[expert])
         if sample_image is not None:
             options["output.sample_keyframes"] = json.dumps([f"0={save_sample_image(sample_image)}"])
         check_options(options)

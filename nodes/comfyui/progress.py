@@ -56,6 +56,8 @@ class TrainingProgress:
                 self._skipped.append(f"{event['file']}: {event['reason']}")
             case "warning":
                 self._notes.append(event["text"])
+            case "resampled":
+                self._notes.append(resampled_text(event))
             case "resumed":
                 self._resume(event)
             case "step":
@@ -143,6 +145,11 @@ def thinned(points: Points, most: int) -> Sequence[tuple[int, float]]:
 def encoding_text(event: Event) -> str:
     clips, captions = (f"{event[kind]} of {event[f'{kind}_total']}" for kind in ("clips", "captions"))
     return f"encoding clips: {clips}, captions: {captions}"
+
+
+def resampled_text(event: Event) -> str:
+    clips, fps, rate = event["clips"], f"{event['fps']:g}", f"{event['rate']:.4g}"
+    return f"{clips} clips resampled to {fps} frames per second, such as {event['file']} with {rate}"
 
 
 def step_text(event: Event) -> str:

@@ -20,10 +20,15 @@ LABELS = {
     "other_model_name": "Other model",
     "output_name": "Name of the LoRA",
     "p_async": "Independent noise levels",
+    "p_given": "Noise levels below the expert's",
+    "p_history": "Samples with a history",
+    "p_own_history": "Histories of its own",
+    "p_region": "Samples with regions",
     "position_counts": "Position counts",
     "switch": "Switch at noise level",
     "vae": "VAE",
     "vae_name": "VAE",
+    "wandb": "Weights & Biases",
     "weight_dtype": "Weight type",
 }
 """Labels of inputs that are more than their id with spaces."""

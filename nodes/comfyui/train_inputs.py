@@ -22,6 +22,7 @@ OWN_NAMES = {
     "model.vae": "vae_name",
     "model.text_encoder": "text_encoder",
     "model.init_lora": "init_lora",
+    "train.noise_range": "expert",
     "output.folder": "output_name",
     "output.name": "output_name",
     "output.sample_keyframes": "sample_image",

@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output.folder")
     parser.add_argument("--cache-only", action="store_true", help="encode the clips and stop")
     parser.add_argument("--estimate", action="store_true", help="say how much memory and time it takes, and stop")
+    parser.add_argument("--look", type=Path, metavar="FILE.png", help="draw what would be trained on, and stop")
     parser.add_argument("--progress", choices=("bar", "json"), default="bar", help="json: one object a line on stdout")
     parser.add_argument("--stop-on-stdin-close", action="store_true", help="stop as by Ctrl-C when stdin is closed")
     for section, kind in SECTIONS.items():

@@ -11,6 +11,7 @@ import numpy as np
 from .decode import Shown, shown_frames, shown_rate
 
 MAX_SECONDS = 24 * 3600.0
+_ROUNDING = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
 _USUAL_RATE = 16.0  # of a clip that says neither times nor a rate
 
 
@@ -66,13 +67,14 @@ def fitted(shown: Shown, size: tuple[int, int]) -> np.ndarray:
     return shown.pixels(size)
 
 
-def resampled(path: Path, fps: int) -> Iterator[Shown]:
+def resampled(path: Path, fps: float) -> Iterator[Shown]:
     """The frames that a clip shows at a constant rate, by its own timestamps: in the middle of every new frame's time.
 
     A clip of another rate, or of a varying one, keeps its speed: frames are repeated or left out, never blended. The
     last frame is shown as long as the one before it.
     """
-    half = 0.5 / fps
+    # a little later than the middle: where that is when a frame changes, it is always the new one that is shown
+    half = 0.5 / fps + min(_ROUNDING, 0.1 / fps)
     start = None
     count = 0
     held: Shown | None = None
@@ -94,7 +96,7 @@ def resampled(path: Path, fps: int) -> Iterator[Shown]:
     if held is None:
         return
     end = time + (gap or 1 / fps)
-    while not count or count / fps + half < end:
+    while not count or (count + 0.5) / fps < end:
         yield held
         count += 1
 

@@ -70,10 +70,22 @@ def picture_size(path: Path) -> tuple[int, int]:
 _ORIENTATION, _FIRST_TURNED = 0x0112, 5  # EXIF: orientations 5 to 8 swap width and height
 
 
+def is_still(path: Path) -> bool:
+    """Whether a file is a picture, and not an animation; errors as of :func:`open_picture`."""
+    if path.suffix.lower() not in PICTURES:
+        return False
+    with open_picture(path) as picture:
+        return not _animated(picture)
+
+
+def _animated(picture: Image.Image) -> bool:
+    return picture.format in ANIMATED and getattr(picture, "is_animated", False)
+
+
 def read_pictures(path: Path) -> Iterator[tuple[Image.Image, float]]:
     """The picture as RGB, and its time 0; of an animation, every frame and its time in seconds."""
     with open_picture(path) as picture:
-        animated = picture.format in ANIMATED and getattr(picture, "is_animated", False)
+        animated = _animated(picture)
         time = 0.0
         for frame in ImageSequence.Iterator(picture) if animated else [picture]:
             yield to_rgb(frame.copy() if animated else frame), time

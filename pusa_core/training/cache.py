@@ -8,7 +8,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -19,26 +18,34 @@ from torch import Tensor
 from ..media.decode import DECODING
 from ..media.vae import Vae
 from ..storage.atomic import SaveError, write_whole
-from .clips import Clip, Skip, nearest_size, read_clip
-from .config import Config
+from .clips import Clip, Skip, nearest_size
+from .excerpts import Excerpt, excerpts_of
 from .scan import Facts, KnownClips, scan
 from .sources import DataOptions
 
 log = logging.getLogger(__name__)
 
 FORMAT = "1"  # of an entry; part of its key
+RESAMPLING = "2"  # how clips are brought to another rate; part of the keys of those that are
 BLOCKS, BLOCK = 64, 1 << 16
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A clip with the cache keys of its latents and its caption."""
+    """An excerpt of a clip, with the cache keys of its latents and its caption; an epoch has it ``repeats`` times."""
 
     clip: Clip
     size: tuple[int, int]
     content: str  # hash of the file
     latents: str
     context: str
+    excerpt: Excerpt
+    repeats: int = 1
+
+    @property
+    def bucket(self) -> tuple[int, int, int]:
+        """Width, height and frames; equal within a batch."""
+        return (*self.size, self.excerpt.frames)
 
 
 @dataclass(frozen=True)
@@ -69,22 +76,40 @@ def hash_of(*parts: object) -> str:
 
 
 def entry_names(
-    clips: Sequence[Clip], data: DataOptions, encoders: Encoders, skip: Skip, facts: Mapping[Path, Facts] | None = None
+    clips: Sequence[Clip],
+    data: DataOptions,
+    encoders: Encoders,
+    skip: Skip,
+    facts: Mapping[Path, Facts] | None = None,
+    repeats: int = 1,
 ) -> list[Entry]:
-    """The cache entries of the clips; a file that is not a video is reported to ``skip``.
+    """The cache entries of the clips; one that is too short, and a file that is not a video, is reported to ``skip``.
 
     ``facts``: of the clips, from :func:`.scan.scan`; without them each file is read.
     """
-    known = facts if facts is not None else scan(clips, KnownClips(data.cache_folder), skip, lambda *_: None)
+    if facts is None:
+        rates = {clip.path: data.counted_rates for clip in clips}
+        facts = scan(clips, KnownClips(data.cache_folder), skip, lambda *_: None, rates)
     entries = []
     for clip in clips:
-        if clip.path not in known:
+        if (found := facts.get(clip.path)) is None:
             continue
-        found = known[clip.path]
-        size = nearest_size(found.size, data.sizes)
-        latents = hash_of(FORMAT, DECODING, found.content, size, data.frames, data.fps, encoders.vae_identity)
-        entries.append(Entry(clip, size, found.content, latents, context_name(clip.caption, encoders)))
+        size, context = nearest_size(found.size, data.sizes), context_name(clip.caption, encoders)
+        try:
+            excerpts = excerpts_of(data, found)
+        except ValueError as error:
+            skip(clip.path.name, str(error))
+            continue
+        for excerpt in excerpts:
+            latents = latents_name(found.content, size, excerpt, encoders)
+            entries.append(Entry(clip, size, found.content, latents, context, excerpt, repeats))
     return entries
+
+
+def latents_name(content: str, size: tuple[int, int], excerpt: Excerpt, encoders: Encoders) -> str:
+    optional = [f"from {excerpt.start}"] if excerpt.start else []
+    optional += [f"resampled {RESAMPLING}"] if excerpt.fps else []
+    return hash_of(FORMAT, DECODING, content, size, excerpt.frames, excerpt.fps, encoders.vae_identity, *optional)
 
 
 def context_name(caption: str, encoders: Encoders) -> str:
@@ -158,50 +183,3 @@ def _checksum(value: Tensor, length: str) -> str:
     digest = hashlib.sha256(f"{value.dtype} {list(value.shape)} {length}".encode())
     digest.update(value.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def fill(
-    cache: Cache,
-    entries: Sequence[Entry],
-    config: Config,
-    encoders: Encoders,
-    skip: Skip,
-    progress: Callable[[int, int, int, int], None],
-    captions: Sequence[str] = (),
-) -> list[Entry]:
-    """Encode what is not cached; returns the entries that can be trained on.
-
-    Args:
-        skip: called for each clip that cannot be decoded.
-        progress: ``progress(done, total, captions, all_captions)``; the first two count clips and captions together.
-        captions: further captions to encode.
-    """
-    texts = {context_name(text, encoders): text for text in (*captions, *(entry.clip.caption for entry in entries))}
-    missing = {name: text for name, text in texts.items() if not cache.holds(name)}
-    total, done = len(texts) + len(entries), len(texts) - len(missing)
-    progress(done, total, done, len(texts))
-    if missing:
-        encode = encoders.load_text()
-        for name, text in missing.items():
-            context = encode(text)[0].cpu()  # [L, text_dim], zero past the end of the text
-            used = len(context) - int(context.any(dim=1).flip(0).int().argmax()) if context.any() else 0
-            cache.write(name, context[:used].bfloat16(), len(context))
-            progress(done := done + 1, total, done, len(texts))
-        del encode  # as large as the DiT: freed before the VAE is loaded
-    usable, vae = [], lru_cache(encoders.load_vae)
-    for entry in entries:
-        try:
-            held = cache.holds(entry.latents)
-            frames = None if held else read_clip(entry.clip.path, entry.size, config.data.frames, config.data.fps)
-        except ValueError as error:
-            skip(entry.clip.path.name, str(error))
-        else:
-            latents = None if frames is None else vae().encode(frames)[0].cpu().half()
-            if latents is not None and not latents.isfinite().all():
-                skip(entry.clip.path.name, "the VAE encodes it to numbers that are not finite")
-            else:
-                if latents is not None:
-                    cache.write(entry.latents, latents)
-                usable.append(entry)
-        progress(done := done + 1, total, len(texts), len(texts))
-    return usable

@@ -1,18 +1,16 @@
-"""The clips of a data set folder: discovery, captions, decoding."""
+"""The clips of a data set folder: discovery, captions, sizes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from ..media.decode import VIDEOS, shown_frames
+from ..media.decode import VIDEOS
+from ..media.pictures import PICTURES
 from .captions import read_caption, read_metadata
 from .files import exists
 
-TICK = 1e-3  # seconds; Matroska rounds timestamps to milliseconds
+CELL = 16  # pixels; every side is a multiple of it
+MOST_ELONGATED = 4  # width / height, or height / width, of the sizes that are found by themselves
 
 Skip = Callable[[str, str], None]
 """``skip(file, reason)``: a clip that cannot be used."""
@@ -25,10 +23,11 @@ class Clip:
 
 
 def find_clips(folder: Path, skip: Skip, allow_outside: bool = False) -> list[Clip]:
-    """The clips with captions in ``folder``, sorted by name; others are reported to ``skip``.
+    """The clips and pictures with captions in ``folder``, sorted by name; others are reported to ``skip``.
 
-    The clips listed in ``metadata.csv`` or ``metadata.jsonl`` (``file_name``, ``text``) if there is one, otherwise
-    every video with a ``.txt`` of the same name. ``allow_outside``: the metadata may name files that are not in it.
+    Those listed in ``metadata.csv`` or ``metadata.jsonl`` (``file_name``, ``text``) if there is one, otherwise every
+    video or picture with a ``.txt`` of the same name. A picture of the same name as a video belongs to that.
+    ``allow_outside``: the metadata may name files that are not in the folder.
 
     Raises ``ValueError`` when the metadata cannot be read.
     """
@@ -48,11 +47,17 @@ def _listed(folder: Path, skip: Skip, allow_outside: bool) -> Iterator[tuple[Pat
     if listed is not None:
         yield from listed
         return
-    for path in folder.iterdir():
-        if path.name.startswith(".") or path.suffix.lower() == ".txt":
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix.lower() != ".txt"]
+    videos = {path.stem: path.name for path in paths if path.suffix.lower() in VIDEOS and path.is_file()}
+    for path in paths:
+        if path.is_dir():
+            skip(path.name, "a folder; clips are read from the folder itself")
             continue
-        if path.suffix.lower() not in VIDEOS or not path.is_file():
-            skip(path.name, "a folder; clips are read from the folder itself" if path.is_dir() else "not a video")
+        if path.suffix.lower() not in VIDEOS | PICTURES or not path.is_file():
+            skip(path.name, "neither a video nor a picture")
+            continue
+        if videos.get(path.stem, path.name) != path.name and path.suffix.lower() not in VIDEOS:
+            skip(path.name, f"a picture of the same name as {videos[path.stem]}, whose caption it would have")
             continue
         try:
             yield path, read_caption(path.with_suffix(".txt"))
@@ -66,42 +71,9 @@ def nearest_size(size: tuple[int, int], sizes: tuple[tuple[int, int], ...]) -> t
     return min(sizes, key=lambda other: max(shape * other[1] / other[0], other[0] / other[1] / shape))
 
 
-def read_clip(path: Path, size: tuple[int, int], frames: int, fps: float) -> Tensor:
-    """The first ``frames`` frames, scaled to cover ``size`` and cropped: ``[frames, H, W, 3]`` fp32 in 0..1.
-
-    With ``fps``, resampled to that rate by timestamp; otherwise every frame of the file.
-    Raises ``ValueError`` when the file is too short or cannot be decoded.
-    """
-    pictures: list[np.ndarray] = []
-    for picture in _at_rate(shown_frames(path), fps):
-        pictures.append(picture.pixels(size))
-        if len(pictures) == frames:
-            return torch.from_numpy(np.stack(pictures)).float() / 255
-    rate = f" at {fps:g} frames per second" if fps else ""
-    raise ValueError(f"too short: {len(pictures)} frames{rate}, {frames} are needed")
-
-
-def _at_rate(decoded: Iterator, fps: float) -> Iterator:
-    """Resample to ``fps``: at every tick of ``1 / fps`` seconds, the frame that is displayed then."""
-    if not fps:
-        yield from decoded
-        return
-    start, shown, gap, ticks = 0.0, None, 0.0, 0
-
-    def until(end: float) -> Iterator:
-        nonlocal ticks
-        while start + ticks / fps < end - TICK:
-            yield shown
-            ticks += 1
-
-    for picture in decoded:
-        if picture.time is None:
-            raise ValueError("its frames carry no times; set data.fps to 0, or save it as MP4")
-        if shown is None:
-            start = picture.time
-        else:
-            yield from until(picture.time)
-            gap = picture.time - shown.time
-        shown = picture
-    if shown is not None:
-        yield from until(shown.time + (gap or 1 / fps))  # the last frame is displayed as long as the one before
+def area_sizes(area: int) -> tuple[tuple[int, int], ...]:
+    """Sizes of at most ``area`` pixels and nearly as many, both sides multiples of ``CELL``, of all aspect ratios."""
+    sides = range(CELL, int((area * MOST_ELONGATED) ** 0.5) + 1, CELL)
+    wide = {(side, area // side // CELL * CELL) for side in sides}
+    sizes = {(width, height) for width, height in wide if height and max(width, height) <= MOST_ELONGATED * height}
+    return tuple(sorted(sizes | {(height, width) for width, height in sizes}))

@@ -4,7 +4,6 @@
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -12,11 +11,10 @@ import torch
 from ..model.attention import Backend
 from ..sampling.keyframes import first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
-from ..weights.load import LORA_STRENGTH
-from .files import exists
 from .objective import FULL_RANGE, Weighting, check_range
 from .optimizer import OptimizerName, optimizer_arguments
 from .options import NodeInput, check_values, option
+from .outputs import OutputOptions
 from .schedule import Schedule
 from .sources import DataOptions, ModelOptions, naming
 
@@ -55,7 +53,7 @@ class TrainOptions:
         default="constant",
         node=NodeInput(17),
     )
-    cycles: int = option("cycles of cosine_restarts", default=3, ge=1)
+    cycles: int = option("cycles of cosine_restarts", default=3, ge=1, node=NodeInput(47))
     optimizer: OptimizerName = option(
         "adamw; adamw8bit (needs bitsandbytes and an NVIDIA GPU); adafactor, came, lion, muon, prodigy (finds the "
         "learning rate) or schedulefree AdamW (need pytorch_optimizer)",
@@ -69,7 +67,9 @@ class TrainOptions:
         "weight decay of the optimizer", default=0.01, ge=0, node=NodeInput(19, step=0.001, max=10)
     )
     betas: tuple[float, float] = option("betas of AdamW", default=(0.9, 0.999))
-    clip: float = option("maximum gradient norm; 0: no clipping", default=1.0, ge=0)
+    clip: float = option(
+        "maximum gradient norm; 0: no clipping", default=1.0, ge=0, node=NodeInput(48, "max_grad_norm")
+    )
     p_async: float = option(
         "probability that every frame gets its own noise level", default=1.0, ge=0, le=1, node=NodeInput(21)
     )
@@ -78,6 +78,7 @@ class TrainOptions:
         default=0.0,
         ge=0,
         le=1,
+        node=NodeInput(44),
     )
     p_history: float = option(
         "probability that a clip is a window of a long video: first frame given, the next at low noise levels, the "
@@ -85,6 +86,14 @@ class TrainOptions:
         default=0.0,
         ge=0,
         le=1,
+        node=NodeInput(45),
+    )
+    p_own_history: float = option(
+        "probability that the frames at low levels of p_history are made by the network itself, with its errors",
+        default=0.0,
+        ge=0,
+        le=1,
+        node=NodeInput(46),
     )
     shift: float = option(
         "shift of the noise levels: 5 as in the released weights, 1 as in the paper's text",
@@ -104,6 +113,7 @@ class TrainOptions:
         default=0.5,
         ge=0,
         le=1,
+        node=NodeInput(43),
     )
     weighting: Weighting = option(
         "loss weighting: none, bell (per frame, by its noise level) or reference", default="none", node=NodeInput(23)
@@ -154,6 +164,8 @@ class TrainOptions:
             check_range(self.noise_range)
         except ValueError as error:
             raise ValueError(f"train.{error}") from error
+        if self.p_own_history and not self.p_history:
+            raise ValueError("train.p_own_history is set, but there is no history; set train.p_history, such as 0.5")
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:
@@ -187,35 +199,6 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    folder: str = option("folder of the run")
-    name: str = option("file name of the result, without .safetensors", default="pusa_lora")
-    save_every: int = option("steps between checkpoints; 0: only at the end", default=100, ge=0, node=NodeInput(32))
-    keep: int = option("number of newest checkpoints to keep", default=2, ge=1)
-    validate_every: int = option("steps between validations; 0: none", default=0, ge=0, node=NodeInput(31))
-    sample_every: int = option("steps between sample videos; 0: none", default=0, ge=0, node=NodeInput(33))
-    sample_prompt: str = option("caption of the sample video", default="", node=NodeInput(34))
-    sample_keyframes: tuple[str, ...] = option(
-        'given frames of the sample video, ["POSITION=FILE[:NOISE]", ...]', default=()
-    )
-    sample_steps: int = option("sampling steps of the sample video", default=10, ge=1)
-    sample_cfg: float = option("guidance scale of the sample video", default=1.0)
-    lora_strength: float = option("strength of the LoRA in sample videos", default=LORA_STRENGTH)
-
-    def __post_init__(self) -> None:
-        if not self.folder:
-            raise ValueError("output.folder is empty; name a folder for the run")
-        if not self.name or Path(self.name).name != self.name:
-            raise ValueError(f'output.name is "{self.name}"; use a file name without folders')
-        check_values("output", self)
-        for text in self.sample_keyframes:
-            with naming("output.sample_keyframes"):
-                _, path, _ = parse_keyframe(text)
-            if not exists(path, Path.is_file):
-                raise FileNotFoundError(f"output.sample_keyframes: no such file: {path}")
-
-
-@dataclass(frozen=True)
 class Config:
     model: ModelOptions
     data: DataOptions
@@ -234,9 +217,9 @@ class Config:
                 f"train.noise_range is {list(self.train.noise_range)}, but with model.low_noise_checkpoint each expert "
                 f"has its own; leave it out"
             )
-        for text in self.output.sample_keyframes:
-            with naming("output.sample_keyframes"):
-                first_latent(parse_keyframe(text)[0], 1, latent_length(self.data.frames))
+        for where, keyframe in self.output.keyframes():
+            with naming(where):
+                first_latent(parse_keyframe(keyframe)[0], 1, latent_length(self.data.longest))
 
 
 SECTIONS: Mapping[str, type] = {f.name: f.type for f in fields(Config)}  # type: ignore[misc]

@@ -61,6 +61,10 @@ def to_toml(config: Config) -> str:
 
 def _toml_value(value: Any) -> str:
     """JSON's strings, numbers, booleans and lists are TOML's too, but that TOML escapes one character more."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml_value(entry)}" for name, entry in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -95,10 +99,26 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         # a text where a list of texts is wanted is one element; anything else is refused below
         with contextlib.suppress(ValueError):
             value = parse_json(value)
+    if typing.is_typeddict(table := next(iter(typing.get_args(kind)), None)):
+        return _tables(name, value, typing.get_type_hints(table))
     try:
         return _cast(value, kind)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {value!r}; it must be {_words(kind)}") from None
+
+
+def _tables(name: str, value: Any, kinds: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """A list of tables, whose keys have these types."""
+    tables = [value] if isinstance(value, Mapping) else value
+    if not isinstance(tables, (list, tuple)) or not all(isinstance(table, Mapping) for table in tables):
+        raise ValueError(f"{name} is {value!r}; it must be a list of tables: write [[{name}]] and its options below")
+    for number, table in enumerate(tables):
+        for key in table:
+            _known(key, list(kinds), f"option {key} of {name}[{number}]")
+    return tuple(
+        {key: _convert(f"{name}[{number}].{key}", entry, kinds[key]) for key, entry in table.items()}
+        for number, table in enumerate(tables)
+    )
 
 
 def _is_text(kind: Any) -> bool:

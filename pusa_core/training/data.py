@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..sampling.schedule import PATCH
 from .cache import Cache, Entry
+from .history import OwnHistory, history_frames
 from .objective import FULL_RANGE, NoiseRange, sample_sigmas, with_history, with_regions
 from .turns import Turns
 
@@ -29,16 +30,26 @@ class Batch:
     context: Tensor
     noise: Tensor
     sigmas: Tensor
+    history: OwnHistory | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(tensor.to(device) for tensor in (self.latents, self.context, self.noise, self.sigmas)))
+        latents, context, noise, sigmas = (
+            tensor.to(device) for tensor in (self.latents, self.context, self.noise, self.sigmas)
+        )
+        return Batch(latents, context, noise, sigmas, self.history and self.history.to(device))
 
 
 class Order:
     """The clips of each batch: shuffled every epoch, one bucket per batch."""
 
-    def __init__(self, sizes: Sequence[tuple[int, int]], batch: int, seed: int) -> None:
-        self.groups = [[i for i, other in enumerate(sizes) if other == size] for size in sorted(set(sizes))]
+    def __init__(
+        self, buckets: Sequence[tuple[int, ...]], batch: int, seed: int, repeats: Sequence[int] | None = None
+    ) -> None:
+        """``buckets``, ``repeats``: of each clip; how often an epoch has it."""
+        groups: dict[tuple[int, ...], list[int]] = {bucket: [] for bucket in sorted(set(buckets))}
+        for clip, bucket in enumerate(buckets):
+            groups[bucket] += [clip] * (repeats[clip] if repeats else 1)
+        self.groups = list(groups.values())
         self.batch = batch
         self.seed = seed
         self.per_epoch = sum(-(-len(group) // batch) for group in self.groups)
@@ -75,6 +86,7 @@ class Sampling:
     p_given: float = 0.0
     p_region: float = 0.0
     p_history: float = 0.0
+    p_own_history: float = 0.0
 
 
 class Batches:
@@ -91,7 +103,8 @@ class Batches:
         world: int = 1,
     ) -> None:
         self.cache, self.entries, self.no_caption, self.sampling = cache, entries, no_caption, sampling
-        self.order = Order([entry.size for entry in entries], batch * world, sampling.seed)
+        buckets, repeats = [entry.bucket for entry in entries], [entry.repeats for entry in entries]
+        self.order = Order(buckets, batch * world, sampling.seed, repeats)
         self.share = range(rank * batch, (rank + 1) * batch)
 
     def __getitem__(self, index: int) -> Batch:
@@ -99,9 +112,13 @@ class Batches:
         turns = self.sampling.turns
         noise_range = turns.ranges[turns.of(index)]
         samples = [self._sample(self.entries[clips[i]], index * len(clips) + i, noise_range) for i in self.share]
-        return Batch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
+        latents, context, noise, sigmas, frames = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        # the same in every process, as the pass that makes histories is a collective one
+        own, *levels = torch.rand(1 + len(samples), generator=generator(self.sampling.seed, "own history", index))
+        history = OwnHistory(frames, torch.stack(levels)) if own < self.sampling.p_own_history else None
+        return Batch(latents, context, noise, sigmas, history)
 
-    def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, ...]:
         """One clip, with the noise of the ``number``-th sample of the run."""
         random, how = generator(self.sampling.seed, "sample", number), self.sampling
         dropped = torch.rand((), generator=random) < how.caption_dropout
@@ -119,13 +136,14 @@ class Batches:
         )[0]
         if how.p_history:
             sigmas = with_history(sigmas, p_history=how.p_history, generator=random)
+        history = history_frames(sigmas)
         if not how.p_region:
-            return latents, context, noise, sigmas
+            return latents, context, noise, sigmas, history
         size = latents.shape[2] // PATCH, latents.shape[3] // PATCH
         levels = with_regions(
             sigmas, size, p_region=how.p_region, shift=how.shift, noise_range=noise_range, generator=random
         )
-        return latents, context, noise, levels
+        return latents, context, noise, levels, history
 
 
 class ReadAhead:
@@ -150,18 +168,20 @@ def split(
 ) -> tuple[list[Entry], list[Entry]]:
     """Split into training and validation clips (a count, or a fraction below 1), by content hash.
 
+    All excerpts of a clip are on one side.
+
     ``trained``: content hashes of clips that are held out last, since the run has been trained on them.
 
     Raises ``ValueError`` when none is left to train on.
     """
-    count = round(validation * len(entries)) if validation < 1 else int(validation)
+    contents = {entry.clip.path: entry.content for entry in entries}
+    count = round(validation * len(contents)) if validation < 1 else int(validation)
     if validation and not count:
         count = 1
-    if count >= len(entries):
-        raise ValueError(f"data.validation is {validation:g}: of {len(entries)} usable clips none is left to train on")
-    contents = [entry.content for entry in entries]
-    held = set(sorted(range(len(entries)), key=lambda i: (contents[i] in trained, contents[i]))[:count])
+    if count >= len(contents):
+        raise ValueError(f"data.validation is {validation:g}: of {len(contents)} usable clips none is left to train on")
+    held = set(sorted(contents, key=lambda path: (contents[path] in trained, contents[path]))[:count])
     return (
-        [entry for index, entry in enumerate(entries) if index not in held],
-        [entry for index, entry in enumerate(entries) if index in held],
+        [entry for entry in entries if entry.clip.path not in held],
+        [entry for entry in entries if entry.clip.path in held],
     )

@@ -93,10 +93,12 @@ def _weights(checkpoint: Checkpoint, config: Config, itemsize: int) -> tuple[int
 
 
 def _tokens(shape: WanConfig, config: Config) -> int:
-    width, height = max(config.data.sizes, key=lambda size: size[0] * size[1])
     frames, rows, columns = shape.patch_size
-    area = (width // STRIDE // columns) * (height // STRIDE // rows)
-    return latent_length(config.data.frames) // frames * area
+    return max(
+        latent_length(source.longest) // frames * (width // STRIDE // columns) * (height // STRIDE // rows)
+        for source in config.data.folders
+        for width, height in source.sizes
+    )
 
 
 def _activations(shape: WanConfig, config: Config, itemsize: int) -> tuple[int, list[int]]:

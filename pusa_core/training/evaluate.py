@@ -22,6 +22,7 @@ from .config import Config
 from .data import generator
 from .launch import Launch
 from .objective import FULL_RANGE, NoiseRange, squared_errors
+from .outputs import SampleTable
 
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where the noise levels of validation lie within ``train.noise_range``."""
@@ -76,9 +77,14 @@ def validation_loss(
 
 @dataclass
 class SampleVideo:
-    """A sample video with fixed keyframes, caption and seed."""
+    """A sample video with fixed keyframes, caption and seed.
+
+    ``name``: what the names of its files end with. ``load_vae``: called once a video has to be decoded.
+    """
 
     config: Config
+    table: SampleTable
+    name: str
     context: Tensor
     negative: Tensor
     load_vae: Callable[[], Vae]
@@ -87,24 +93,29 @@ class SampleVideo:
     def vae(self) -> Vae:
         return self.load_vae()
 
+    def files(self, step: int) -> tuple[Path, Path]:
+        """Its picture and video of a step."""
+        base = (Path(self.config.output.folder) / "samples" / f"step_{step:08d}{self.name}").resolve()
+        return base.with_suffix(".png"), base.with_suffix(".mp4")
+
     @cached_property
     def settings(self) -> Settings:
         (width, height), output = self.config.data.sizes[0], self.config.output
         return Settings(
             width,
             height,
-            self.config.data.frames,
+            self.config.data.longest,
             output.sample_steps,
             output.sample_cfg,
             self.config.train.shift,
-            self.config.train.seed,
+            self.table.get("seed", self.config.train.seed),
         )
 
     @cached_property
     def given(self) -> Given:
         """The encoded keyframes. Raises ``ValueError`` when they do not fit."""
         keyframes = []
-        for text in self.config.output.sample_keyframes:
+        for text in self.table.get("keyframes", ()):
             position, path, noise_level = parse_keyframe(text)
             keyframes.append(Keyframe.read(path, self.settings, position, noise_level))
         if not keyframes:

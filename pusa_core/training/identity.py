@@ -13,6 +13,7 @@ from .resume import owned, read_info
 FREE = {
     "data.cache",
     "data.allow_outside",
+    "data.sources",  # what matters of it is in the hashes of its clips
     "train.device",
     "train.gradient_checkpointing",
     "train.offload_checkpoints",

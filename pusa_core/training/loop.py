@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..storage.atomic import SaveError, write_whole
+from .boards import open_boards
 from .config import Config
-from .data import generator
-from .evaluate import validation_loss, validation_sigmas
+from .data import Batch, generator
+from .evaluate import evaluating, validation_loss, validation_sigmas
 from .experts import HIGH, LOW, turns_of
 from .failure import Diverged
+from .history import make_history
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
 from .resume import Saved, checkpoint_path, shards_path, write_checkpoint
@@ -44,7 +47,10 @@ class Trainer:
             self.step, self.row = saved.step, saved.info["row"]
         self.saved_step = self.step
         sigmas = [name for noise_range in self.turns.ranges for name in validation_sigmas(noise_range)]
-        self.metrics = Metrics(self.folder, sigmas, self.step) if self.launch.rank == 0 else None
+        self.metrics: Metrics | None = None
+        if self.launch.rank == 0:
+            run_id = setup.run.id if setup.run is not None else ""
+            self.metrics = Metrics(self.folder, sigmas, self.step, open_boards(self.config, run_id, self.step))
 
     def train(self) -> None:
         """Raises :class:`Stopped` on request, with the state of the last completed step unless ``updating``."""
@@ -68,6 +74,7 @@ class Trainer:
             batch = self.setup.batches[number].to(self.launch.device)
             self._seed_dropout(number)
             with self.launch.accumulate(expert.model):
+                given, trained = self._own_history(expert.model, batch)
                 loss = fafm_loss(
                     expert.model,
                     batch.latents,
@@ -75,6 +82,8 @@ class Trainer:
                     batch.noise,
                     batch.sigmas,
                     weighting=self.options.weighting,
+                    given=given,
+                    trained=trained,
                 )
                 self.launch.backward(loss)
             total += loss.detach() / self.options.accumulate
@@ -92,6 +101,12 @@ class Trainer:
             self.updating = False
             self.row = {"step": self.step, "loss": value, "lr": lr, "seconds": time.monotonic() - started}
             self.setup.report("step", steps=self.options.steps, **self.row)
+
+    def _own_history(self, model: nn.Module, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        if batch.history is None:
+            return None, None
+        with evaluating(model):
+            return make_history(model, batch.latents, batch.context, batch.noise, batch.history)
 
     def _seed_dropout(self, number: int) -> None:
         use = generator(self.options.seed, "dropout", number, self.launch.rank)
@@ -140,17 +155,17 @@ class Trainer:
         self.setup.report("validation", step=self.step, loss=mean, by_sigma=losses)
 
     def sample(self) -> None:
-        sample = self.setup.sample
-        base = (self.folder / "samples" / f"step_{self.step:08d}").resolve()
-        picture, video = base.with_suffix(".png"), base.with_suffix(".mp4")
-        if sample is None or (picture.exists() and video.exists()):
-            return
-        with self._best_weights():
-            networks = [expert.network for expert in self.setup.experts]
-            adapters = [adapter for expert in self.setup.experts for adapter in expert.adapters.values()]
-            latents = sample.latents(networks, adapters, self.launch.device)
-        if self.launch.rank == 0 and self._written(lambda: sample.write(latents, picture, video)):
-            self.setup.report("sample", step=self.step, picture=str(picture), video=str(video))
+        missing = [each for each in self.setup.samples if not all(path.exists() for path in each.files(self.step))]
+        networks = [expert.network for expert in self.setup.experts]
+        adapters = [adapter for expert in self.setup.experts for adapter in expert.adapters.values()]
+        for sample in missing:
+            with self._best_weights():
+                latents = sample.latents(networks, adapters, self.launch.device)
+            picture, video = sample.files(self.step)
+            if self.metrics is not None and self._written(partial(sample.write, latents, picture, video)):
+                for board in self.metrics.boards:
+                    board.add_sample(self.step, f"sample{sample.name}", picture)
+                self.setup.report("sample", step=self.step, picture=str(picture), video=str(video))
 
     def save(self) -> None:
         """Write a checkpoint of the last completed step, unless there is one, and the loss plot."""

@@ -1,4 +1,4 @@
-"""Training metrics: CSV, TensorBoard if installed, and a plot of the loss."""
+"""Training metrics: CSV, boards, and a plot of the loss."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from typing import Any
 from PIL.PngImagePlugin import PngInfo
 
 from ..storage.atomic import SaveError, write_whole
+from .boards import Board
 from .plot import draw_losses
 
 log = logging.getLogger(__name__)
@@ -26,15 +27,16 @@ class Metrics:
         folder: of the run.
         sigmas: names of the validation noise levels.
         step: rows from this step on are dropped; they will be written again.
+        boards: that get every row as well.
     """
 
-    def __init__(self, folder: Path, sigmas: Sequence[str], step: int) -> None:
+    def __init__(self, folder: Path, sigmas: Sequence[str], step: int, boards: Sequence[Board] = ()) -> None:
         self.folder = folder
         self.path = folder / "metrics.csv"
         self.columns = [*COLUMNS, *(f"validation_{sigma}" for sigma in sigmas)]
         self.rows = [row for row in read_rows(self.path, self.columns) if row["step"] < step]
         self._rewrite()
-        self._board = _tensorboard(folder / "tensorboard", step)
+        self.boards = boards
 
     def _rewrite(self) -> None:
         write_whole(self.path, lambda path: path.write_text(self._text(self.rows, header=True), encoding="utf-8"))
@@ -59,9 +61,8 @@ class Metrics:
                 self._whole = True
             else:
                 self._rewrite()
-            for name, value in row.items() if self._board is not None else ():
-                if name != "step":
-                    self._board.add_scalar(name, value, row["step"])
+            for board in self.boards:
+                board.add(row["step"], {name: value for name, value in row.items() if name != "step"})
         except (OSError, SaveError) as error:
             log.error("cannot write the metrics of step %d (%s); tried again at the next step", row["step"], error)
 
@@ -79,8 +80,8 @@ class Metrics:
         """Flush pending rows. Raises :class:`pusa_core.storage.atomic.SaveError`."""
         if not self._whole:
             self._rewrite()
-        if self._board is not None:
-            self._board.close()
+        for board in self.boards:
+            board.close()
 
 
 def is_metrics(path: Path) -> bool:
@@ -110,11 +111,3 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         except ValueError:
             break
     return [row for row in rows if {"step", "loss"} <= row.keys()]
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=step)

@@ -141,11 +141,17 @@ def loss_weight(sigmas: Tensor) -> Tensor:
 
 
 def squared_errors(
-    model: Callable[[Tensor, Tensor, Tensor], Tensor], latents: Tensor, context: Tensor, noise: Tensor, sigmas: Tensor
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    latents: Tensor,
+    context: Tensor,
+    noise: Tensor,
+    sigmas: Tensor,
+    given: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the predicted velocity, fp32, like ``sigmas``; arguments as in :func:`fafm_loss`."""
     sigma = torch.cat([per_frame(sample, latents) for sample in sigmas])
-    velocity = model((1 - sigma) * latents + sigma * noise, TIMESTEPS * sigmas, context)
+    noisy = (1 - sigma) * (latents if given is None else given) + sigma * noise
+    velocity = model(noisy, TIMESTEPS * sigmas, context)
     squared = (velocity.float() - (noise - latents).float()).square()  # [B, C, F, H, W]
     squared = squared * (sigma > 0)  # what is given has no noise to predict
     if sigmas.ndim == 2:
@@ -161,6 +167,8 @@ def fafm_loss(
     sigmas: Tensor,
     *,
     weighting: Weighting = "none",
+    given: Tensor | None = None,
+    trained: Tensor | None = None,
 ) -> Tensor:
     """Flow-matching loss with one noise level per latent frame, or per token: a scalar.
 
@@ -173,6 +181,8 @@ def fafm_loss(
         sigmas: ``[B, F]``, or ``[B, F, H / 2, W / 2]``, in 0..1, see :func:`sample_sigmas`.
         weighting: ``"none"``: uniform (the paper); ``"bell"``: each error times :func:`loss_weight` of its own level;
             ``"reference"``: the sample's error times the mean weight of its levels (the public training script).
+        given: what the model sees noise added to, where that is not ``latents``; of frames that are not ``trained``.
+        trained: ``[B, F]``, the frames whose errors count; all of them by default.
     """
     if weighting not in get_args(Weighting):
         raise ValueError(f'weighting is "{weighting}"; choose one of {", ".join(get_args(Weighting))}')
@@ -183,7 +193,10 @@ def fafm_loss(
             f"sigmas have shape {tuple(sigmas.shape)}; latents of shape {tuple(latents.shape)} need {list(grid[:2])}, "
             f"or {list(grid)} for a level per token"
         )
-    error = squared_errors(model, latents, context, noise, sigmas)
+    error = squared_errors(model, latents, context, noise, sigmas, given)
+    if trained is not None:
+        share = trained.float().mean(dim=1, keepdim=True)
+        error = error * (trained / share).view(batch, frames, *[1] * (error.ndim - 2))
     if weighting == "bell":
         error = error * loss_weight(sigmas)
     elif weighting == "reference":

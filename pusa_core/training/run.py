@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..storage.atomic import write_whole
+from .boards import import_wandb
 from .config import Config
 from .config_file import to_toml
 from .estimate import Estimate, estimate
@@ -43,13 +45,14 @@ class RunOptions:
     resume: bool = False
     cache_only: bool = False
     estimate: bool = False
+    look: Path | None = None
     progress: Literal["bar", "json"] = "bar"
     stop_on_stdin_close: bool = False
 
     @property
     def writes(self) -> bool:
         """Whether anything is written to ``output.folder``."""
-        return not (self.estimate or self.cache_only)
+        return not (self.estimate or self.cache_only or self.look)
 
 
 def train(options: RunOptions, config: Config, load_vae: LoadVae, load_text: LoadText, stop: StopRequest) -> int:
@@ -91,6 +94,13 @@ def _train(
         if options.resume:
             check_options(config, process.world)
         check_optimizer(config.train)
+        if config.output.wandb:
+            import_wandb(config.output.wandb)
+        if options.look is not None:
+            picture = Preparation(config, load_vae, load_text, process, report).look()
+            write_whole(options.look, partial(picture.save, format="PNG"))
+            report("look", picture=_path(options.look))
+            return 0
         if config.model.low_noise_checkpoint and isinstance(process, AcceleratedLaunch):
             raise ValueError(
                 "model.low_noise_checkpoint works in one process; train the experts one by one, with train.noise_range"

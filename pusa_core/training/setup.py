@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Setup:
     data: Data
     batches: ReadAhead
     experts: Sequence[Expert]
-    sample: SampleVideo | None
+    samples: Sequence[SampleVideo]
     run: Run | None = None
     trained: frozenset[str] = frozenset()
 
@@ -73,6 +74,7 @@ class Setup:
             "p_async": options.p_async,
             "p_region": options.p_region,
             "p_history": options.p_history,
+            "p_own_history": options.p_own_history,
             "shift": options.shift,
             "noise_range": list(expert.noise_range),
         }
@@ -99,15 +101,7 @@ def build_setup(
 ) -> Setup:
     """Check the sample keyframes, then load the network and prepare it for training."""
     options = config.train
-    sample = None
-    if config.output.sample_every:
-        sample = SampleVideo(
-            config,
-            data.cache.read(data.sample_caption)[None],
-            data.cache.read(data.no_caption)[None],
-            preparation.encoders.load_vae,
-        )
-        _ = sample.given
+    samples = build_samples(config, preparation, data) if config.output.sample_every else []
     experts = build_experts(sources, config, launch)
     sampling = Sampling(
         options.seed,
@@ -118,6 +112,7 @@ def build_setup(
         options.p_given,
         options.p_region,
         options.p_history,
+        options.p_own_history,
     )
     batches = Batches(data.cache, data.train, data.no_caption, options.batch, sampling, launch.rank, launch.world)
     return Setup(
@@ -129,10 +124,29 @@ def build_setup(
         data,
         ReadAhead(batches),
         experts,
-        sample,
+        samples,
         run,
         frozenset(trained) | {entry.content for entry in data.train},
     )
+
+
+def build_samples(config: Config, preparation: Preparation, data: Data) -> list[SampleVideo]:
+    """The sample videos, their keyframes encoded."""
+    tables, load_vae = config.output.all_samples, lru_cache(preparation.encoders.load_vae)
+    samples = [
+        SampleVideo(
+            config,
+            table,
+            f"_{number}" if len(tables) > 1 else "",
+            data.cache.read(caption)[None],
+            data.cache.read(data.no_caption)[None],
+            load_vae,
+        )
+        for number, (table, caption) in enumerate(zip(tables, data.sample_captions, strict=True), 1)
+    ]
+    for sample in samples:
+        _ = sample.given
+    return samples
 
 
 def build_experts(sources: Sequence[ModelSource], config: Config, launch: Launch) -> list[Expert]:

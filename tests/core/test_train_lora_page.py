@@ -96,7 +96,9 @@ def test_a_resumed_run_shows_its_earlier_curve_and_what_changed(page, tmp_path):
     progress.show({"event": "resumed", "step": 2, "changes": ["train.lr was 1, now it is 2"]})
     progress.show(step_event(3))
     assert [step for step, _ in progress._curve] == [1, 2, 3] and progress._held_out == [(2, 0.6)]
+    progress.show({"event": "resampled", "clips": 2, "fps": 16.0, "file": "a.mp4", "rate": 29.97})
     progress.show({"event": "done", "step": 3})
+    assert "2 clips resampled to 16 frames per second, such as a.mp4 with 29.97" in progress.summary()
     assert "continued from step 2; train.lr was 1, now it is 2" in progress.summary()
 
 

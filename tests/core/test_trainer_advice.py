@@ -72,7 +72,7 @@ def test_a_value_out_of_range_is_refused_with_one_that_is_accepted(options, opti
     for flags in proposals(option, message):
         if flags.get("train.optimizer") == "prodigy":  # it takes another learning rate, and its message says which
             flags |= proposals("train.lr", refusal_of(options, flags))[0]
-        parse_config({}, options | flags)
+        parse_config({}, {"train.p_history": "0.5"} | options | flags)  # without it there is no train.p_own_history
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,7 @@ def test_a_value_out_of_range_is_refused_with_one_that_is_accepted(options, opti
         ("train.swap_blocks", "2", {"train.mode": "full"}),
         ("model.base_dtype", "int8", {"train.mode": "full"}),
         ("output.validate_every", "10", {}),
+        ("train.p_own_history", "0.5", {}),
     ],
 )
 def test_advice_about_a_value_is_accepted(options, option, value, more):

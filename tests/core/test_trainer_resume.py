@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from benchmarks.resume_kills import (
@@ -20,6 +21,7 @@ from benchmarks.resume_kills import (
     run_with_kills,
     started,
 )
+from pusa_core.cli.train import main
 from pusa_core.training.resume import newest_checkpoint, write_checkpoint
 
 STEPS = 14
@@ -47,6 +49,27 @@ def pause(process):
     lines = (process.stdout.read() or b"").splitlines()
     os.set_blocking(process.stdout.fileno(), True)
     return sum(json.loads(line)["event"] == "step" for line in lines)
+
+
+def test_a_run_of_several_folders_is_resumed_bit_by_bit_wherever_they_are(demo_clips, tmp_path):
+    for name in "xy":
+        make_clips(tmp_path / name, 2)
+    Image.new("RGB", (48, 64), "red").save(tmp_path / "y" / "photo.png")
+    (tmp_path / "y" / "photo.txt").write_text("a red square")
+
+    def run(folder, *flags):
+        tables = [{"folder": str(tmp_path / "x"), "frames": 5, "excerpt": "all"}]
+        tables += [{"folder": str(next(tmp_path.glob("[yz]"))), "repeats": 2, "auto_buckets": True}]
+        sources = f"--data.sources={json.dumps(tables)}"
+        given = [flag for flag in command(demo_clips, folder) if not flag.startswith(("--data.folder", "--progress"))]
+        assert main([*given[3:], f"--data.cache={tmp_path / 'cache'}", sources, "--output.save_every=3", *flags]) == 0
+
+    run(tmp_path / "straight", "--train.steps=6")
+    run(tmp_path / "stopped", "--train.steps=3")
+    (tmp_path / "y").rename(tmp_path / "z")
+    run(tmp_path / "stopped", "--train.steps=6", "--resume")
+    assert differences(tmp_path / "straight", tmp_path / "stopped", 6) == []
+    assert newest_checkpoint(tmp_path / "stopped").info["row"]["step"] == 6
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="Windows cannot hold a process")

@@ -1,6 +1,7 @@
 """Batches are a function of the seed and the step, and every clip is seen as often as the others."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pusa_core.training.cache import Cache, Entry
 from pusa_core.training.clips import Clip
 from pusa_core.training.data import Batches, Order, ReadAhead, Sampling, split
+from pusa_core.training.excerpts import Excerpt
 
 SIZES = [(64, 32), (32, 64), (64, 32), (64, 32), (32, 64), (64, 32), (64, 32)]
 
@@ -20,7 +22,8 @@ def clips(tmp_path_factory):
     """A cache and its entries; clip ``i`` is all ``i`` and so is its caption; the missing caption is all -1."""
     cache, entries = Cache(tmp_path_factory.mktemp("cache")), []
     for i, (width, height) in enumerate(SIZES):
-        entry = Entry(Clip(Path(f"{i}.mp4"), str(i)), (width, height), f"content{i}", f"latents{i}", f"context{i}")
+        clip, excerpt = Clip(Path(f"{i}.mp4"), str(i)), Excerpt(0, 9, 16.0)
+        entry = Entry(clip, (width, height), f"content{i}", f"latents{i}", f"context{i}", excerpt)
         cache.write(entry.latents, torch.full((16, 3, height // 8, width // 8), float(i)))
         cache.write(entry.context, torch.full((2, 8), float(i)), 4)
         entries.append(entry)
@@ -30,8 +33,8 @@ def clips(tmp_path_factory):
 
 @pytest.fixture
 def batches(clips):
-    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0, p_region=0.0):
-        sampling = Sampling(seed, p_async, shift, caption_dropout, p_region=p_region)
+    def build(*, batch=2, rank=0, world=1, seed=7, p_async=1.0, shift=5.0, caption_dropout=0.0, **options):
+        sampling = Sampling(seed, p_async, shift, caption_dropout, **options)
         return Batches(*clips, "none", batch, sampling, rank, world)
 
     return build
@@ -165,7 +168,7 @@ def test_clips_are_held_out_by_count_or_share(clips, validation, held):
 
 def test_what_is_held_out_does_not_depend_on_names_or_order(clips):
     _, before = split(clips[1], 2)
-    renamed = [Entry(Clip(Path("x"), "y"), e.size, e.content, e.latents, e.context) for e in reversed(clips[1])]
+    renamed = [replace(e, clip=Clip(Path(f"x{i}"), "y")) for i, e in enumerate(reversed(clips[1]))]
     _, after = split(renamed, 2)
     assert {entry.content for entry in before} == {entry.content for entry in after}
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from pusa_core.media.demo_text import encode_text
 from pusa_core.storage.atomic import SaveError
 from pusa_core.training import cache as cache_module
-from pusa_core.training.cache import Cache, Encoders, entry_names, file_identity, fill
+from pusa_core.training.cache import Cache, Encoders, entry_names, file_identity
 from pusa_core.training.clips import find_clips
+from pusa_core.training.encode import fill
 from tests.support.training_videos import grey_frames, small_config, write_clip
 
 
@@ -53,7 +54,7 @@ def run(tmp_path):
         skip = skipped.__setitem__
         entries = entry_names(find_clips(tmp_path / "clips", skip), config.data, counter.encoders, skip)
         folder = Cache(config.data.cache_folder)
-        usable = fill(folder, entries, config, counter.encoders, skip, lambda *a: progress.append(a), captions=("",))
+        usable = fill(folder, entries, counter.encoders, skip, lambda *a: progress.append(a), captions=("",))
         assert progress[-1][0] == progress[-1][1] and progress == sorted(progress)
         return folder, usable, skipped
 
@@ -87,7 +88,7 @@ def test_an_empty_caption_keeps_the_length_of_its_context(run):
 
 
 @pytest.mark.parametrize(
-    "options", [{"data_width": 48}, {"data_frames": 9}, {"data_fps": 8}, {"data_buckets": "[[48, 32]]"}]
+    "options", [{"data_width": 48}, {"data_frames": 9}, {"data_fps": 24}, {"data_buckets": "[[48, 32]]"}]
 )
 def test_other_sizes_lengths_and_rates_are_encoded_anew(run, options):
     run(CountingEncoders())
@@ -138,7 +139,7 @@ def test_clips_that_cannot_be_used_are_skipped_with_their_reason(run, tmp_path):
     assert len(usable) == 3 and sorted(skipped) == ["broken.mp4", "mute.mp4", "short.mp4"]
     assert "cannot be read as a video" in skipped["broken.mp4"]
     assert "no caption" in skipped["mute.mp4"]
-    assert "3 frames, 5 are needed" in skipped["short.mp4"]
+    assert "3 frames at 16 frames per second, 5 are needed" in skipped["short.mp4"]
 
 
 def test_a_vae_that_cannot_be_loaded_is_no_reason_to_skip_clips(run):

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pusa_core.media.video import frame_size, read_frames
-from pusa_core.training.clips import find_clips, nearest_size, read_clip
+from pusa_core.training.clips import find_clips, nearest_size
+from pusa_core.training.excerpts import Excerpt, read_excerpts
 from tests.support.training_videos import BLUE, GREEN, RED, grey_frames, picture, write_clip
 from tools.comfyui import PACK
 
@@ -24,6 +25,11 @@ def skipped():
         add = dict.__setitem__
 
     return Skipped()
+
+
+def read_clip(path, size, frames, fps):
+    """The first frames of a clip."""
+    return next(read_excerpts(path, size, [Excerpt(0, frames, fps)]))
 
 
 def numbers(frames, step=8):
@@ -59,8 +65,8 @@ def test_each_file_that_is_not_used_is_reported(tmp_path, skipped):
     assert [clip.path.name for clip in find_clips(tmp_path, skipped.add)] == sorted(
         ["clip.ts", "clip2.wmv", "clip3.mpg", "clip4.webp"]
     )
-    assert skipped.pop("more").startswith("a folder")
-    assert set(skipped) == {"still.png", "notes.md", "song.mp3"} and set(skipped.values()) == {"not a video"}
+    assert skipped.pop("more").startswith("a folder") and "no caption" in skipped.pop("still.png")
+    assert set(skipped) == {"notes.md", "song.mp3"} and set(skipped.values()) == {"neither a video nor a picture"}
 
 
 @pytest.mark.parametrize("file", ["bt709.mp4", "hflip.mp4", "anamorphic.mp4", "cover_first.mkv", "quarters.ts"])
@@ -169,8 +175,8 @@ def test_the_bucket_of_the_nearest_shape_is_taken(shape, nearest):
     "source, wanted, expected",
     [
         (24, 24, list(range(9))),
-        (30, 15, [0, 2, 4, 6, 8]),
-        (24, 16, [0, 1, 3, 4, 6, 7]),  # 1.5 frames a tick
+        (30, 15, [1, 3, 5, 7, 9]),
+        (24, 16, [0, 2, 3, 5, 6, 8]),  # 1.5 frames each
         (8, 16, [0, 0, 1, 1, 2, 2, 3, 3]),
     ],
 )
@@ -181,7 +187,7 @@ def test_frames_are_those_on_screen_at_the_rate_asked_for(tmp_path, container, s
 
 def test_no_frame_is_made_up_after_the_end(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", grey_frames(30, step=4), 30)  # one second
-    assert numbers(read_clip(path, (32, 32), 1, 1), step=4) == [0]
+    assert numbers(read_clip(path, (32, 32), 1, 1), step=4) == [15]
     with pytest.raises(ValueError, match="too short: 1 frames at 1 frames per second, 5 are needed"):
         read_clip(path, (32, 32), 5, 1)
 

@@ -139,7 +139,7 @@ def test_two_writers_of_one_entry_do_not_disturb_each_other(tmp_path, monkeypatc
 
 
 def test_a_clip_that_is_encoded_to_numbers_that_are_not_finite_is_skipped(tmp_path, clips):
-    from pusa_core.training.cache import fill
+    from pusa_core.training.encode import fill
     from tests.core.test_training_data_cache import CountingEncoders
 
     class Broken(CountingEncoders):
@@ -150,5 +150,5 @@ def test_a_clip_that_is_encoded_to_numbers_that_are_not_finite_is_skipped(tmp_pa
     config, encoders, skipped = small_config(tmp_path), Broken().encoders, {}
     found = find_clips(clips, lambda *_: None)
     entries = entry_names(found, config.data, encoders, lambda *_: None)
-    usable = fill(Cache(tmp_path / "cache"), entries, config, encoders, skipped.__setitem__, lambda *_: None)
+    usable = fill(Cache(tmp_path / "cache"), entries, encoders, skipped.__setitem__, lambda *_: None)
     assert [entry.clip.path.name for entry in usable] == ["0.mp4", "2.mp4"] and "not finite" in skipped["1.mp4"]
