@@ -68,7 +68,7 @@ def section(args: argparse.Namespace, size: Size, results: dict[str, list[dict]]
     machine = torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {torch.get_num_threads()} threads"
     kind = "reserved GPU memory" if on_gpu else "resident memory"
     with tempfile.TemporaryDirectory() as folder:
-        source: Any = SimpleNamespace(checkpoint=SimpleNamespace(config=size.network))
+        source: Any = SimpleNamespace(checkpoint=SimpleNamespace(config=size.network, weights={}))
         expected = estimate(source, size.config(Path(folder), args.device), torch.device(args.device))
     network = size.network
     return "\n".join(

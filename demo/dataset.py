@@ -34,7 +34,7 @@ def write_dataset(
         if not caption.exists():
             write_whole(caption, partial(Path.write_text, data=scene.caption))
         if not clip.exists():
-            write_clip(scene.render(window_times(seed)) if windows else scene.render(), clip)
+            write_clip(scene.render(window_times(seed).tolist()) if windows else scene.render(), clip)
 
 
 def main() -> None:

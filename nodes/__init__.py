@@ -7,6 +7,7 @@ from ..pusa_core.weights.demo_files import MODELS
 from .attention_map import PusaAttentionMap
 from .demo import PusaDemoClip, PusaDemoDataset, PusaDemoImage, PusaDemoLoader
 from .encode_keyframes import PusaEncodeKeyframes
+from .extend_video import PusaExtendVideo
 from .frame_mask import PusaFrameMask
 from .load import PusaLoad
 from .parameter_drift import PusaParameterDrift
@@ -28,6 +29,7 @@ class PusaExtension(ComfyExtension):
             PusaFrameMask,
             PusaEncodeKeyframes,
             PusaSampler,
+            PusaExtendVideo,
             PusaPatchModel,
             PusaAttentionMap,
             PusaParameterDrift,

@@ -2,29 +2,17 @@
 
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 
-from ..pusa_core import flow_sigmas, sigma_table, switch_step
+from ..pusa_core import flow_sigmas, sigma_table
 from ..pusa_core.model.modulation import limit_levels
 from ..pusa_core.sampling.denoise import EXPERT_BOUNDARY
 from .comfyui.inputs import check_number
 from .comfyui.latents import Latent, check_given, check_samples, ignored_pictures, noise_levels_of
 from .comfyui.model import check_model, check_refreshable
 from .comfyui.notices import warn
-from .comfyui.sampling import sample_frames
+from .comfyui.sampling import sample_frames, split_stages
 from .comfyui.schema import schema
-
-
-def split_stages(
-    model: Any, model_low: Any, sigmas: torch.Tensor, table: torch.Tensor, switch: float
-) -> list[tuple[Any, torch.Tensor, torch.Tensor]]:
-    """The steps of each model: all for ``model``, except those below noise level ``switch`` for ``model_low``."""
-    if model_low is None:
-        return [(model, sigmas, table)]
-    first = switch_step(sigmas, switch)
-    stages = [(model, sigmas[: first + 1], table[: first + 1]), (model_low, sigmas[first:], table[first:])]
-    return [stage for stage in stages if len(stage[1]) > 1]
 
 
 class PusaSampler(io.ComfyNode):

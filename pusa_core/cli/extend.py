@@ -15,7 +15,7 @@ from ..sampling.extend import LongVideo, Take
 from ..sampling.plan import Timeline, parse_prompts, plan_hops
 from ..sampling.scenes import Scenes
 from ..sampling.settings import Settings
-from ..sampling.windows import MODES, RECIPES, Recipe, check_experts
+from ..sampling.windows import MODES, RECIPES, Recipe, check_experts, parse_levels
 from ..storage.atomic import clear_partial
 from ..storage.lock import hold_lock
 from ..storage.outputs import check_outputs, claim_outputs
@@ -55,15 +55,6 @@ class ExtendOptions:
     @property
     def folder(self) -> Path:
         return self.output.out.with_suffix(".scenes") if self.scenes is None else self.scenes
-
-
-def parse_levels(text: str) -> tuple[float, float]:
-    """``LEVEL`` or ``OLDEST..NEWEST``."""
-    first, ramp, last = text.partition("..")
-    try:
-        return float(first), float(last if ramp else first)
-    except ValueError:
-        raise ValueError(f'"{text}" is not LEVEL or OLDEST..NEWEST, such as 0.1..0.4') from None
 
 
 def add_extend(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -18,7 +18,7 @@ from ..media.video import write_pictures
 from ..model.dit import WanModel
 from ..sampling.denoise import denoise
 from ..sampling.extend import Scene, make_scenes, network_calls
-from ..sampling.long_video import Past, Window
+from ..sampling.long_video import Window
 from ..sampling.sampler import StepCallback
 from ..storage.atomic import write_whole
 from ..weights.demo_files import DEMO
@@ -53,14 +53,14 @@ def write_film(work: FilmJob, output: VideoOutput) -> None:
     """
     film, model = work.film, work.job.model
     vae = load_vae(model.vae or DEMO, device=model.device)
-    given, given_key = given_latents(film, vae, Path(model.vae or DEMO).name)
-    video = film.video(given_key)
+    given = given_latents(film, vae, Path(model.vae or DEMO).name)
+    video = film.video(given.key)
     index = Index(film)
     index.write()
     with _progress(network_calls(video)) as bar:
         network = _Network(work, bar.step)
-        made = bar.count(make_scenes(video, Past.start(given, film.window), network.sample, film.scenes))
-        pictures = film_pictures(film, vae, given, index.noted(made), lambda _: None)
+        made = bar.count(make_scenes(video, given.past(film.window), network.sample, film.scenes))
+        pictures = film_pictures(film, vae, given.latents, index.noted(made), lambda _: None)
         try:
             write_pictures(pictures, film.size, output.out, work.job.fps, sound=work.sound, replace=output.overwrite)
         except (Exception, KeyboardInterrupt):  # running out of memory or disk space is one of the likelier ends

@@ -15,11 +15,13 @@ from ..media.vae import LATENT_CHANNELS, STRIDE
 from ..media.video import to_uint8
 from ..sampling.extend import LongVideo, Scene, Take
 from ..sampling.keyframes import pixel_length
-from ..sampling.long_video import Made, window_of
+from ..sampling.long_video import Made, Past, window_of
 from ..sampling.plan import Hop, Timeline
 from ..sampling.scenes import Scenes, digest
 from ..sampling.settings import Settings
 from ..sampling.windows import Recipe
+
+STILL = 9  # frames of a picture that stands still: an image latent and two others
 
 
 class Vae(Protocol):
@@ -30,10 +32,7 @@ class Vae(Protocol):
         ...
 
     def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Latent frames ``[1, 16, 1, h, w]`` of one video, in order -> its frames ``[1, T, H, W, 3]``, some at a time.
-
-        It reads ahead of what it yields by no more than a few latents.
-        """
+        """Latents ``[1, 16, F, h, w]`` of one video, in order -> its frames ``[1, T, H, W, 3]``, some at a time."""
         ...
 
 
@@ -97,18 +96,36 @@ class Film:
         return LongVideo(self.settings, self.recipe, self.hops, self.takes, {"given": given_key, **self.identity})
 
 
-def given_latents(film: Film, vae: Vae, vae_name: str) -> tuple[Tensor, str]:
-    """The latents ``[1, 16, F, h, w]`` that the scenes go on from, or none, and their key.
+@dataclass(frozen=True)
+class Given:
+    """What the scenes go on from: ``latents [1, 16, F, h, w]``, or none, with a ``key`` of their bits.
 
-    Those of a clip's end are kept like a scene, so that they have the same bits on every machine that goes on from it.
-    Raises ``ValueError`` for frames that become NaN.
+    ``still``: of a single picture, its latents when it stands still, whose colours the scenes shall have.
+    """
+
+    latents: Tensor
+    key: str
+    still: Tensor | None = None
+
+    def past(self, window: int) -> Past:
+        return Past.start(self.latents, window, self.still)
+
+
+def given_latents(film: Film, vae: Vae, vae_name: str) -> Given:
+    """What the scenes of a film go on from.
+
+    Latents of a clip's end are kept like a scene, so that they have the same bits on every machine that goes on from
+    it. Raises ``ValueError`` for frames that become NaN.
     """
     height, width = (side // STRIDE for side in (film.settings.height, film.settings.width))
     if film.latents is not None:
-        return film.latents, hashlib.sha256(film.latents.float().cpu().contiguous().numpy().tobytes()).hexdigest()
+        bits = film.latents.float().cpu().contiguous().numpy().tobytes()
+        return Given(film.latents, hashlib.sha256(bits).hexdigest())
     if film.clip is None:
-        return torch.zeros(1, LATENT_CHANNELS, 0, height, width), ""
+        return Given(torch.zeros(1, LATENT_CHANNELS, 0, height, width), "")
     frames = film.clip.last(pixel_length(film.known), film.size)
+    if film.known == 1:
+        frames = frames.repeat(STILL, axis=0)
     pixels = hashlib.sha256(frames.tobytes()).hexdigest()
     key = digest({"pixels": pixels, "size": film.size, "vae": vae_name})
     found = film.scenes.load(0, key)
@@ -117,7 +134,9 @@ def given_latents(film: Film, vae: Vae, vae_name: str) -> tuple[Tensor, str]:
         if not found.latents.isfinite().all():
             raise ValueError(f"{film.clip.name} becomes NaN or infinite in the VAE; choose another VAE file")
         film.scenes.save(0, key, found, {"number": 0, "clip": film.clip.name})
-    return found.latents, key
+    if film.known > 1:
+        return Given(found.latents, key)
+    return Given(found.latents[:, :, :1], key, found.latents[:, :, 1:])
 
 
 def film_pictures(
@@ -135,10 +154,10 @@ def film_pictures(
     middles: dict[int, Scene] = {}
 
     def latents() -> Iterator[Tensor]:
-        yield from given.split(1, dim=2) if given.shape[2] else ()
+        yield given
         for scene in made:
             middles[film.timeline.first_frame(scene.hop.start + scene.hop.count // 2)] = scene
-            yield from scene.latents.split(1, dim=2)
+            yield scene.latents
 
     def numbered() -> Iterator[tuple[int, np.ndarray]]:
         number = shown

@@ -97,8 +97,11 @@ class WanVae:
         return FrameDecoder(self)
 
     def decode_stream(self, latents: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Latent frames of one video, in order -> their pixel frames ``[1, T, H, W, 3]``, one by one."""
-        return map(self.decoder(), latents)
+        """Latents ``[1, 16, F, h, w]`` of one video, in order -> its frames ``[1, T, H, W, 3]``, latent by latent."""
+        decode = self.decoder()
+        for part in latents:
+            for frame in range(part.shape[2]):
+                yield decode(part[:, :, frame : frame + 1])
 
 
 class FrameDecoder:

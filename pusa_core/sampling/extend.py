@@ -1,5 +1,6 @@
 """The hops of a long video in order, each made, or found among the scenes that are kept."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,9 +10,12 @@ from torch import Tensor
 from .long_video import Past, Sample, make_hop, window_of
 from .plan import Hop
 from .scenes import Scenes, digest
-from .settings import Settings
+from .settings import Settings, check_seed
 from .windows import Recipe, calls_of_shift
 
+_TAKE = re.compile(
+    r"(?P<number>[0-9]+)\s*:\s*(?:seed\s+(?P<seed>[0-9]+)\s*(?:,|$)\s*)?(?P<prompt>.*)", re.IGNORECASE | re.DOTALL
+)
 ANOTHER_TAKE = 1000  # added to the seed of a scene that is taken again
 
 
@@ -21,6 +25,23 @@ class Take:
 
     seed: int | None = None
     prompt: str | None = None
+
+
+def parse_takes(text: str) -> dict[int, Take]:
+    """Takes as lines of text: ``3: seed 7``, ``3: TEXT``, or ``3: seed 7, TEXT``. Raises ``ValueError`` for others."""
+    takes: dict[int, Take] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _TAKE.fullmatch(line)
+        if match is None or not (match["seed"] or match["prompt"]):
+            raise ValueError(
+                f'"{line}" is no take of a scene; write its number and a seed, a prompt, or both, such as "3: seed 7" '
+                f'or "3: seed 7, a cat jumps"'
+            )
+        number = int(match["number"])
+        if number in takes:
+            raise ValueError(f"scene {number} has two takes; write one line for it")
+        takes[number] = Take(None if match["seed"] is None else check_seed(int(match["seed"])), match["prompt"] or None)
+    return takes
 
 
 @dataclass(frozen=True)

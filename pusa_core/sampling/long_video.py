@@ -72,14 +72,16 @@ class Past:
     length: int = 0
 
     @classmethod
-    def start(cls, given: Tensor, window: int) -> "Past":
+    def start(cls, given: Tensor, window: int, still: Tensor | None = None) -> "Past":
         """From the latents of a clip or picture ``[1, C, F, H, W]``, which begin with an image latent; or from none.
 
-        A clip is a scene of its own, the first. A picture is the beginning of one.
+        A clip is a scene of its own, the first. A picture is the beginning of one, whose colours are those of the
+        latents ``still`` where they are given: of the picture standing still, behind its image latent.
         """
         count = given.shape[2]
         anchor = given[:, :, :1] if count else None
-        reference = ChannelStatistics.of(given) if count > 1 else None
+        coloured = given if count > 1 else still
+        reference = None if coloured is None else ChannelStatistics.of(coloured)
         return cls(given[:, :, -window:], window, anchor, reference, length=count)
 
     def context(self, recipe: Recipe) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,17 @@ def parse_prompts(texts: Sequence[str]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
+def split_prompts(text: str) -> list[str]:
+    """The prompts of a text: one begins at every line ``10s: TEXT``, other lines go on with the one before."""
+    prompts: list[str] = []
+    for line in text.splitlines():
+        if prompts and not _TIMED.fullmatch(line):
+            prompts[-1] += f"\n{line}"
+        else:
+            prompts.append(line)
+    return prompts or [""]
+
+
 @dataclass(frozen=True)
 class Hop:
     """One window of a long video, counted from 1.

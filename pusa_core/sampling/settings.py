@@ -33,6 +33,12 @@ class Settings:
         flow_sigmas(self.steps, self.shift)
         if not math.isfinite(self.cfg):
             raise ValueError(f"cfg is {self.cfg}; it must be a finite number (3.0 is the default)")
-        if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed is {self.seed}; it must be from 0 to {(1 << 64) - 1}")
+        check_seed(self.seed)
         check_refresh(self.given_frames_refresh)
+
+
+def check_seed(seed: int) -> int:
+    """``seed`` itself. Raises ``ValueError`` unless it has 64 bits at most and no sign."""
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed is {seed}; it must be from 0 to {(1 << 64) - 1}")
+    return seed

@@ -96,6 +96,33 @@ ROLLING = Recipe(mode="rolling", history=4)
 RECIPES = {recipe.mode: recipe for recipe in (CHUNK, ROLLING)}
 
 
+def recipe_of(
+    mode: str, history: int, levels: str, anchor: bool, match_colour: bool, history_guidance: float, block: int
+) -> Recipe:
+    """The recipe of a mode with changes; ``history`` 0 and ``levels`` "" are those of the mode."""
+    if mode not in RECIPES:
+        raise ValueError(f'the mode is "{mode}"; choose one of {", ".join(MODES)}')
+    own = RECIPES[mode]
+    return Recipe(
+        own.mode,
+        anchor,
+        history or own.history,
+        parse_levels(levels) if levels.strip() else own.levels,
+        match_colour,
+        history_guidance,
+        block,
+    )
+
+
+def parse_levels(text: str) -> tuple[float, float]:
+    """``LEVEL`` or ``OLDEST..NEWEST``."""
+    first, ramp, last = text.partition("..")
+    try:
+        return float(first), float(last if ramp else first)
+    except ValueError:
+        raise ValueError(f'"{text}" is not LEVEL or OLDEST..NEWEST, such as 0.1..0.4') from None
+
+
 def calls_of_shift(width: int, block: int, steps: int) -> int:
     """Network calls in which a rolling window moves by a block, so that every frame is seen in at least ``steps``.
 

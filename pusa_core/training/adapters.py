@@ -76,7 +76,7 @@ def attach_lora(
         for name, layer in targets.items()
     }
     for name, adapter in adapters.items():
-        _replace(model, name, adapter)
+        replace_layer(model, name, adapter)
     return adapters
 
 
@@ -84,7 +84,7 @@ def detach_lora(model: nn.Module, adapters: dict[str, LoraLinear]) -> Lora:
     """Unwrap the layers and return the adapters as a LoRA, without alpha if its scale is 1."""
     factors: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
-        _replace(model, name, adapter.base)
+        replace_layer(model, name, adapter.base)
         factors |= {f"{name}.down": adapter.down.detach(), f"{name}.up": adapter.up.detach()}
     return lora_from_factors(factors, next(iter(adapters.values())).alpha)
 
@@ -123,6 +123,7 @@ def start_from(adapters: Mapping[str, LoraLinear], lora: Lora) -> None:
             adapter.up[:, : layer.rank] = layer.up.float() * (layer.scale / scale)
 
 
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put ``layer`` in the place of the one with that name."""
     parent, _, child = name.rpartition(".")
     setattr(model.get_submodule(parent), child, layer)

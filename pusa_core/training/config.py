@@ -133,6 +133,11 @@ class TrainOptions:
     offload_weights: bool = option(
         "keep frozen weights in main memory and fetch them block by block", default=False, node=NodeInput(28)
     )
+    swap_blocks: int = option(
+        "blocks whose frozen weights are kept in main memory; the next one is fetched while one computes",
+        default=0,
+        ge=0,
+    )
     seed: int = option(
         "seed of all random numbers",
         default=0,
@@ -160,10 +165,12 @@ class TrainOptions:
             raise ValueError(f'train.device is "{self.device}"; use cuda, cuda:1, cpu or mps') from error
         if self.offload_checkpoints and not self.gradient_checkpointing:
             raise ValueError("train.offload_checkpoints needs train.gradient_checkpointing; turn it on")
-        if self.offload_weights and not self.gradient_checkpointing:
-            raise ValueError("train.offload_weights needs train.gradient_checkpointing; turn it on")
-        if self.offload_weights and self.mode == "full":
-            raise ValueError("train.offload_weights is for frozen weights, but train.mode is full; turn it off")
+        if self.offload_weights or self.swap_blocks:
+            name, off = ("offload_weights", "turn it off") if self.offload_weights else ("swap_blocks", "use 0")
+            if not self.gradient_checkpointing:
+                raise ValueError(f"train.{name} needs train.gradient_checkpointing; turn it on")
+            if self.mode == "full":
+                raise ValueError(f"train.{name} is for frozen weights, but train.mode is full; {off}")
 
     def _check_optimizer(self) -> None:
         if self.optimizer != "prodigy" and self.lr > MAX_LR:
@@ -178,6 +185,11 @@ class TrainOptions:
     def scale(self) -> float:
         return (self.alpha or self.rank) / self.rank
 
+    def swapped_blocks(self, blocks: int) -> list[int]:
+        """Which of the blocks are swapped: as far from each other as possible, which leaves time to fetch each."""
+        count = blocks if self.offload_weights else self.swap_blocks
+        return [(2 * index + 1) * blocks // (2 * count) for index in range(count)]
+
 
 @dataclass(frozen=True)
 class Config:
@@ -189,6 +201,10 @@ class Config:
     def __post_init__(self) -> None:
         if self.output.validate_every and not self.data.validation:
             raise ValueError("output.validate_every is set, but no clip is held out; set data.validation, such as 0.1")
+        if self.train.mode == "full" and self.model.base_dtype in ("fp8", "int8"):
+            raise ValueError(
+                f"model.base_dtype is {self.model.base_dtype}, but train.mode is full, which freezes no layer; use auto"
+            )
         if self.model.low_noise_checkpoint and self.train.noise_range != FULL_RANGE:
             raise ValueError(
                 f"train.noise_range is {list(self.train.noise_range)}, but with model.low_noise_checkpoint each expert "

@@ -10,10 +10,12 @@ from ..media.vae import STRIDE
 from ..model.config import WanConfig
 from ..model.device import DTYPES
 from ..sampling.keyframes import latent_length
-from ..weights.checkpoints import expected_shapes
+from ..weights.checkpoints import Checkpoint, expected_shapes
 from .config import Config
+from .eight_bits import held_in_eight_bits
 from .network import ModelSource, trained_count
 from .optimizer import STATE_BYTES
+from .swap import SLOTS
 
 PROBE_SECONDS = 0.2
 # activations of size [B, N, dim] that a block saves for its backward pass: norms, modulated inputs, q k v before and
@@ -25,11 +27,16 @@ TOKEN_LEVEL_TENSORS = 4
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes per process: ``weights``, ``training`` (gradients, optimiser state, EMA), ``activations``."""
+    """Bytes per process: ``weights``, ``training`` (gradients, optimiser state, EMA), ``activations``.
+
+    ``main_memory``: what is kept there of swapped blocks, offloaded activations and another expert, beyond what every
+    run needs. PyTorch rounds pinned memory up to a power of two.
+    """
 
     weights: int
     training: int
     activations: int
+    main_memory: int
     trained: int
     flops: float
     seconds_per_step: float
@@ -43,24 +50,46 @@ def estimate(source: ModelSource, config: Config, device: torch.device) -> Estim
     """For the largest bucket. The time is that of the matrix products and attentions, at the speed measured here."""
     options, shape = config.train, source.checkpoint.config
     dtype = DTYPES[config.model.dtype]
+    resident, swapped, passing = _weights(source.checkpoint, config, dtype.itemsize)
+    block, inputs = _activations(shape, config, dtype.itemsize)
+    offloaded = inputs if options.offload_checkpoints else []
     trained = trained_count(source, options)
     full = options.mode == "full"
-    state = STATE_BYTES.get(options.optimizer, 8)
+    state = trained * (4 * (not full) + STATE_BYTES.get(options.optimizer, 8) + 4 * (options.ema > 0))
+    main_memory = sum(map(_pinned, swapped)) + sum(map(_pinned, offloaded))
+    if config.model.low_noise_checkpoint:
+        main_memory += resident + sum(map(_pinned, swapped)) + state
     return Estimate(
-        weights=_weights_on_device(shape, options.offload_weights) * (4 if full else dtype.itemsize),
-        training=trained * (4 * (not full) + 4 + state + 4 * (options.ema > 0)),
-        activations=_activations(shape, config, dtype.itemsize),
+        weights=resident + passing,
+        training=state + 4 * trained,
+        activations=block + sum(inputs) - sum(offloaded),
+        main_memory=main_memory,
         trained=trained,
         flops=(flops := _flops(shape, config, trained)),
         seconds_per_step=flops / _speed(shape, dtype, device),
     )
 
 
-def _weights_on_device(shape: WanConfig, offloaded: bool) -> int:
-    """Number of weights resident on the device; with offloading, those of one block at a time."""
-    sizes = {name: torch.Size(size).numel() for name, size in expected_shapes(shape)}
-    blocks = sum(size for name, size in sizes.items() if name.startswith("blocks."))
-    return sum(sizes.values()) - (blocks - blocks // shape.num_layers if offloaded else 0)
+def _pinned(size: int) -> int:
+    return 1 << (size - 1).bit_length()
+
+
+def _weights(checkpoint: Checkpoint, config: Config, itemsize: int) -> tuple[int, list[int], int]:
+    """Bytes of the weights that stay on the device, of each swapped block, and of what is on the device of those: two
+    at a time, and one layer widened from 8 bits.
+    """
+    options, shapes = config.train, dict(expected_shapes(checkpoint.config))
+    full = options.mode == "full"
+    held = held_in_eight_bits(checkpoint, "full" if full else config.model.base_dtype)
+    sizes = {name: torch.Size(shape).numel() * (4 if full else itemsize) for name, shape in shapes.items()}
+    sizes |= {name: torch.Size(shapes[name]).numel() + 4 * shapes[name][0] for name in held}  # and the scales
+    widened = max((torch.Size(shapes[name]).numel() * itemsize for name in held), default=0)
+    blocks = [
+        sum(size for name, size in sizes.items() if name.startswith(f"blocks.{index}."))
+        for index in options.swapped_blocks(checkpoint.config.num_layers)
+    ]
+    slots = min(SLOTS, len(blocks)) * max(blocks, default=0)
+    return sum(sizes.values()) - sum(blocks), blocks, slots + widened
 
 
 def _tokens(shape: WanConfig, config: Config) -> int:
@@ -72,14 +101,14 @@ def _tokens(shape: WanConfig, config: Config) -> int:
     )
 
 
-def _activations(shape: WanConfig, config: Config, itemsize: int) -> int:
+def _activations(shape: WanConfig, config: Config, itemsize: int) -> tuple[int, list[int]]:
+    """Bytes that one block saves, and of each block's input; without gradient checkpointing, what all blocks save."""
     stream = config.train.batch * _tokens(shape, config) * itemsize
     tensors = BLOCK_TENSORS + (TOKEN_LEVEL_TENSORS if config.train.p_region else 0)
     block = stream * (tensors * shape.dim + FFN_TENSORS * shape.ffn_dim)
     if not config.train.gradient_checkpointing:
-        return block * shape.num_layers
-    kept = 0 if config.train.offload_checkpoints else stream * shape.dim * shape.num_layers
-    return block + kept
+        return block * shape.num_layers, []
+    return block, [stream * shape.dim] * shape.num_layers
 
 
 def _flops(shape: WanConfig, config: Config, trained: int) -> float:

@@ -82,6 +82,8 @@ class Expert:
 
     def leave(self) -> None:
         """Move everything that is on the device to main memory."""
+        if self.network.swap is not None:
+            self.network.swap.leave()
         averages = self.ema.values.values() if self.ema is not None else ()
         weights = (*self.network.parameters(), *self.network.buffers(), *averages)
         self._away = [(value, value.device) for value in weights if value.device.type != "cpu"]

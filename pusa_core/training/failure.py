@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MEMORY = (
-    "the GPU's memory is full; lower train.batch, data.frames or the size, or turn on train.offload_checkpoints and "
-    "train.offload_weights"
+    "the GPU's memory is full; turn on train.offload_checkpoints, raise train.swap_blocks, set model.base_dtype to "
+    "fp8, or lower train.batch, data.frames or the size"
 )
 
 

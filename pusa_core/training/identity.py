@@ -18,6 +18,7 @@ FREE = {
     "train.gradient_checkpointing",
     "train.offload_checkpoints",
     "train.offload_weights",
+    "train.swap_blocks",
 }
 """Options that do not affect the weights and may change on resume. So may all of [output]."""
 ADJUSTABLE = ("train.lr", "train.steps", "train.warmup", "train.schedule", "train.cycles")

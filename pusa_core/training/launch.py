@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..model.device import best_device
 from .config import TrainOptions
@@ -84,10 +85,6 @@ class AcceleratedLaunch(Launch):
     def __init__(self, options: TrainOptions) -> None:
         from accelerate import Accelerator, InitProcessGroupKwargs
 
-        if options.offload_weights:
-            raise ValueError(
-                "train.offload_weights works in one process; turn it off, or take FSDP2, which shards them"
-            )
         super().__init__(options)
         self.accelerator = Accelerator(
             cpu=options.device == "cpu",
@@ -106,6 +103,11 @@ class AcceleratedLaunch(Launch):
                 f"train.optimizer {options.optimizer} needs whole weights, which FSDP2 and DeepSpeed divide; "
                 f"use DDP, or adamw"
             )
+        if self.sharded and (options.swap_blocks or options.offload_weights):
+            raise ValueError(
+                "train.swap_blocks and train.offload_weights do not work with FSDP2 and DeepSpeed, which place the "
+                "weights themselves; turn them off, or use DDP"
+            )
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
                 "train_micro_batch_size_per_gpu": options.batch,
@@ -114,7 +116,13 @@ class AcceleratedLaunch(Launch):
             }
 
     def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        model, optimizer = self.accelerator.prepare(model, optimizer)
+        if self.sharded:
+            model, optimizer = self.accelerator.prepare(model, optimizer)
+        else:
+            # frozen weights are the same in every process; those of swapped blocks are to stay in main memory
+            frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, frozen)
+            model, optimizer = self.accelerator.prepare(model, optimizer, device_placement=[False, True])
         self._engine = model if self.accelerator.state.deepspeed_plugin is not None else None
         return model, optimizer
 

@@ -1,7 +1,7 @@
-"""The trained network: the DiT with LoRA layers, gradient checkpointing and offloading."""
+"""The trained network: the DiT with LoRA layers, gradient checkpointing, offloading and block swap."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,30 +14,34 @@ from ..model.device import DTYPES
 from ..model.dit import WanModel
 from ..weights.checkpoints import Checkpoint, expected_shapes, read_checkpoint
 from ..weights.lora import Lora, load_lora
-from .adapters import TARGETS, LoraLinear, attach_lora, check_rank, check_start, start_from
+from ..weights.quantised import FP8
+from .adapters import TARGETS, LoraLinear, attach_lora, check_rank, check_start, replace_layer, start_from
 from .config import Config, TrainOptions
+from .eight_bits import EightBitLinear, eight_bits, held_in_eight_bits
+from .sources import BaseDtype
+from .swap import BlockSwap
 
 
 class TrainedWan(WanModel):
     """A :class:`WanModel` with fp32 inputs that computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
 
-    ``checkpointing``: gradient checkpointing per block. ``offload``: keep saved activations in main memory.
-    ``offload_weights``: keep frozen block weights in main memory and copy them to the device for each use.
+    ``checkpointing``: gradient checkpointing per block. ``offload``: keep saved activations in main memory. ``swap``:
+    has the frozen weights of some blocks in main memory.
     """
 
     _no_split_modules = ("WanBlock",)  # accelerate shards the model block by block
 
     checkpointing = False
     offload = False
-    offload_weights = False
+    swap: BlockSwap | None = None
     autocast = False
 
     def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, **kwargs: Any) -> Tensor:
         dtype = self.patch_embedding.weight.dtype
         recompute = self.checkpointing and torch.is_grad_enabled()
         blocks: list[Callable[..., Tensor]] = list(self.blocks)
-        if self.offload_weights:
-            blocks = [partial(with_weights_on, latents.device, block) for block in self.blocks]
+        if self.swap is not None:
+            blocks = [self.swap.around(index, block) for index, block in enumerate(blocks)]
         if recompute:
             blocks = [partial(checkpoint, block, use_reentrant=False) for block in blocks]
         cuda = latents.device.type == "cuda"
@@ -47,20 +51,6 @@ class TrainedWan(WanModel):
             torch.autocast(latents.device.type, torch.bfloat16, enabled=self.autocast),
         ):
             return super().forward(latents.to(dtype), timestep, context.to(dtype), blocks=blocks, **kwargs)
-
-
-def with_weights_on(device: torch.device, block: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-    """Run a block with copies of its frozen weights on ``device``.
-
-    Autograd holds the copies until the block's backward pass is done. With gradient checkpointing that starts with the
-    recomputation, so that only one block is on the device at a time.
-    """
-    fetched = {
-        name: value.to(device, non_blocking=True, copy=True)
-        for name, value in block.named_parameters()
-        if not value.requires_grad
-    }
-    return torch.func.functional_call(block, fetched, args, kwargs)
 
 
 @dataclass(frozen=True)
@@ -88,8 +78,8 @@ def read_sources(config: Config) -> list[ModelSource]:
 def read_source(config: Config) -> ModelSource:
     """Parse the model files and check them against the options.
 
-    Raises ``ValueError`` for anything but a text-to-video Wan model, a rank above a layer's, or an initial LoRA that
-    does not fit.
+    Raises ``ValueError`` for anything but a text-to-video Wan model, a rank above a layer's, more swapped blocks than
+    there are, a ``model.base_dtype`` or an initial LoRA that does not fit.
     """
     source = read_checkpoint(config.model.checkpoint)
     shapes = dict(expected_shapes(source.config))
@@ -103,6 +93,14 @@ def read_source(config: Config) -> ModelSource:
     start = load_lora(config.model.init_lora) if config.model.init_lora else None
     if start is not None:
         check_start(start, shapes, config.train.rank)
+    if config.train.swap_blocks > source.config.num_layers:
+        raise ValueError(
+            f"train.swap_blocks is {config.train.swap_blocks}; use 0 to {source.config.num_layers}, the model's blocks"
+        )
+    if config.model.base_dtype == "int8" and any(weight.dtype in FP8 for weight in source.weights.values()):
+        raise ValueError(
+            f"model.base_dtype is int8, but {source.name} is in fp8; use auto, which keeps it as it is, or full"
+        )
     return ModelSource(source, start)
 
 
@@ -111,23 +109,16 @@ def build_network(
 ) -> tuple[TrainedWan, dict[str, LoraLinear]]:
     """The network in training mode, and its LoRA layers by name (none in full fine-tuning).
 
-    LoRA initialisation depends on the seed alone.
+    LoRA initialisation depends on the seed alone. Raises ``ValueError`` for weights that are NaN or infinite.
     """
     options = config.train
     full = options.mode == "full"
     dtype = torch.float32 if full else DTYPES[config.model.dtype]
     device = torch.device(device)
     model = TrainedWan(source.checkpoint.config, device="meta")
-    # one weight at a time: a quantised file is never in memory twice
-    weights = {
-        name: _in_main_memory(weight, device, dtype)
-        if options.offload_weights and name.startswith("blocks.")
-        else _own(weight, device, dtype)
-        for name, weight in source.checkpoint.dequantised()
-    }
-    model.load_state_dict(weights, assign=True)
+    swapped = options.swapped_blocks(len(model.blocks))
+    _load_weights(model, source.checkpoint, "full" if full else config.model.base_dtype, dtype, device, swapped)
     model.checkpointing, model.offload = options.gradient_checkpointing, options.offload_checkpoints
-    model.offload_weights = options.offload_weights
     model.autocast = full and config.model.dtype == "bf16"
     if full:
         return model.train().requires_grad_(True), {}
@@ -135,18 +126,35 @@ def build_network(
     adapters = attach_lora(model, options.rank, options.alpha or options.rank, options.dropout, device)
     if source.start is not None:
         start_from(adapters, source.start)
+    if swapped:
+        model.swap = BlockSwap(list(model.blocks), swapped, device)
     return model.train(), adapters
 
 
-def _own(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A copy: a memory-mapped weight must not be written to, nor depend on the file."""
-    return weight.to(device, dtype, copy=True)
+def _load_weights(
+    model: TrainedWan,
+    checkpoint: Checkpoint,
+    base: BaseDtype,
+    dtype: torch.dtype,
+    device: torch.device,
+    swapped: Sequence[int],
+) -> None:
+    """One weight at a time: a file in another dtype is never in memory twice. Those of swapped blocks stay on the CPU.
 
-
-def _in_main_memory(weight: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A copy in main memory, pinned for a GPU."""
-    own = _own(weight, torch.device("cpu"), dtype)
-    return own.pin_memory() if device.type == "cuda" else own
+    They are copies: a memory-mapped weight must not be written to, nor depend on the file.
+    """
+    away = tuple(f"blocks.{index}." for index in swapped)
+    held = held_in_eight_bits(checkpoint, base)
+    weights = {}
+    for name in checkpoint.weights:
+        home = torch.device("cpu") if name.startswith(away) else device
+        if name in held:
+            layer = name.removesuffix(".weight")
+            replace_layer(model, layer, EightBitLinear(model.get_submodule(layer)))
+            weights[name], weights[f"{layer}.scale"] = eight_bits(checkpoint, name, base, home)
+        else:
+            weights[name] = checkpoint.dequantised_weight(name).to(home, dtype, copy=True)
+    model.load_state_dict(weights, assign=True)
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

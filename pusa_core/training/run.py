@@ -105,6 +105,10 @@ def _train(
             raise ValueError(
                 "model.low_noise_checkpoint works in one process; train the experts one by one, with train.noise_range"
             )
+        if process.sharded and config.model.base_dtype in ("fp8", "int8"):
+            raise ValueError(
+                f"model.base_dtype {config.model.base_dtype} does not work with FSDP2 and DeepSpeed; use full, or DDP"
+            )
         sources = read_sources(config)
         run = check_output(config, options.resume) if options.writes and process.rank == 0 else None
         preparation = Preparation(config, load_vae, load_text, process, report, remember=not options.estimate)
@@ -190,14 +194,16 @@ def tell_estimate(found: Estimate, config: Config, device: torch.device, report:
         "weights_gib": round(found.weights / GIB, 3),
         "training_gib": round(found.training / GIB, 3),
         "activations_gib": round(found.activations / GIB, 3),
+        "main_memory_gib": round(found.main_memory / GIB, 3),
         "seconds_per_step": found.seconds_per_step,
         "hours": found.seconds_per_step * config.train.steps / 3600,
     }
     report("estimate", **values)
     if device.type == "cuda" and found.memory > (room := torch.cuda.get_device_properties(device).total_memory):
         log.warning(
-            "about %.1f GiB are needed, the GPU has %.1f; lower data.frames, the size, train.batch or train.rank, or "
-            "turn on train.gradient_checkpointing and train.offload_checkpoints",
+            "about %.1f GiB are needed, the GPU has %.1f; turn on train.gradient_checkpointing and "
+            "train.offload_checkpoints, raise train.swap_blocks, set model.base_dtype to fp8, or lower data.frames, "
+            "the size, train.batch or train.rank",
             found.memory / GIB,
             room / GIB,
         )

@@ -1,7 +1,7 @@
 """Assembles a training run from its options."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,8 @@ def build_samples(config: Config, preparation: Preparation, data: Data) -> list[
 def build_experts(sources: Sequence[ModelSource], config: Config, launch: Launch) -> list[Expert]:
     """The networks with their optimisers; of several, none is on the device before it is called."""
     options, experts = config.train, []
+    if launch.sharded:  # fp8 of a file is widened, to be divided with everything else
+        config = replace(config, model=replace(config.model, base_dtype="full"))
     files = (config.model.checkpoint, config.model.low_noise_checkpoint)
     for source, shards, (name, noise_range) in zip(sources, files, expert_ranges(config).items(), strict=False):
         network, adapters = build_network(source, config, launch.load_device)

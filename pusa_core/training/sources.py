@@ -16,6 +16,7 @@ from .files import exists
 from .options import NodeInput, check_values, option
 
 Dtype = Literal["bf16", "fp32"]
+BaseDtype = Literal["auto", "full", "fp8", "int8"]
 
 
 @contextlib.contextmanager
@@ -42,6 +43,10 @@ class ModelOptions:
         "dtype of the network, bf16 or fp32; trained weights are always fp32",
         default="bf16",
         node=NodeInput(25, "precision"),
+    )
+    base_dtype: BaseDtype = option(
+        "frozen layers of the blocks: auto, fp8 where the file has it; full, all in dtype; fp8 or int8, half of bf16",
+        default="auto",
     )
 
     def __post_init__(self) -> None:

@@ -72,10 +72,13 @@ class Checkpoint:
 
     def dequantised(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the weights by name, dequantised. Raises ``ValueError`` for NaN or infinity."""
-        for name, weight in self.weights.items():
-            value = dequantise(weight, self.quantised.get(name.removesuffix(".weight")), name, self.source)
-            check_finite(value, name, self.source)
-            yield name, value
+        return ((name, self.dequantised_weight(name)) for name in self.weights)
+
+    def dequantised_weight(self, name: str) -> Tensor:
+        """One of :meth:`dequantised`."""
+        value = dequantise(self.weights[name], self.quantised.get(name.removesuffix(".weight")), name, self.source)
+        check_finite(value, name, self.source)
+        return value
 
 
 def expected_shapes(config: WanConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

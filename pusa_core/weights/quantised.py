@@ -139,10 +139,16 @@ def dequantise(weight: Tensor, layer: QuantisedLayer | None, name: str, source: 
     """
     if layer is not None and not layer.is_fp8:
         raise ValueError(f"{source}: {name} is quantised as {layer.format}, which is only read in ComfyUI; {_FIX}")
-    if layer is None or layer.scale is None:
-        return weight.to(DEQUANTISED) if weight.dtype in FP8 else weight
-    scale = layer.scale.float().reshape(-1, *[1] * (weight.ndim - 1) if layer.scale.numel() > 1 else [])
-    return (weight.float() * scale).to(DEQUANTISED if weight.dtype in FP8 else weight.dtype)
+    return widened(weight, None if layer is None else layer.scale)
+
+
+def widened(weight: Tensor, scale: Tensor | None) -> Tensor:
+    """``weight * scale``: in bf16 for a weight in 8 bits, in its own dtype for any other."""
+    dtype = DEQUANTISED if weight.itemsize == 1 else weight.dtype
+    if scale is None:
+        return weight.to(dtype)
+    # a conversion from 8 bits is exact, and the product is in fp32, as that of two tensors with axes, and rounded once
+    return weight.to(dtype, copy=True).mul_(scale.float().reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 def as_e4m3(weight: Tensor, layer: QuantisedLayer) -> tuple[Tensor, QuantisedLayer]:

@@ -1,7 +1,6 @@
 """Learning rate, moving average, recomputation, estimate and plot of a training, each by itself."""
 
 import sys
-import weakref
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from pusa_core.sampling.keyframes import latent_length
 from pusa_core.training import fafm_loss
 from pusa_core.training.config import TrainOptions
 from pusa_core.training.estimate import estimate
-from pusa_core.training.launch import AcceleratedLaunch
 from pusa_core.training.network import build_network, read_source, trainable
 from pusa_core.training.optimizer import Ema, build_optimizer
 from pusa_core.training.plot import draw_losses, smoothed
@@ -87,31 +85,6 @@ def test_recomputing_blocks_and_keeping_inputs_in_main_memory_change_no_gradient
         found = gradients(config_of(*flags, *more))
         assert found.keys() == plain.keys()
         assert all(torch.equal(found[name], plain[name]) for name in plain)
-
-
-def test_offloaded_weights_are_fetched_one_block_at_a_time(config_of, monkeypatch):
-    fetched, most = [], 0
-
-    def fetch(block, parameters, *arguments):
-        nonlocal most
-        fetched.extend(weakref.ref(value) for value in parameters.values())
-        most = max(most, sum(value().numel() for value in fetched if value() is not None))
-        return functional_call(block, parameters, *arguments)
-
-    functional_call = torch.func.functional_call
-    monkeypatch.setattr(torch.func, "functional_call", fetch)
-    config = config_of("--train.rank=8", "--train.offload_weights=true")
-    gradients(config)
-    source = read_source(config)
-    blocks = 2 * source.checkpoint.config.num_layers  # forward and backward
-    per_block = sum(value.numel() for name, value in source.checkpoint.dequantised() if name.startswith("blocks.0."))
-    assert len(fetched) >= blocks and all(value() is None for value in fetched)
-    assert most == per_block
-
-
-def test_several_processes_refuse_offloaded_weights():
-    with pytest.raises(ValueError, match=r"train\.offload_weights works in one process; .*FSDP2"):
-        AcceleratedLaunch(TrainOptions(offload_weights=True))
 
 
 def test_every_parameter_of_both_attentions_and_the_ffn_gets_a_gradient(config_of):
