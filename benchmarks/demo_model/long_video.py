@@ -230,7 +230,7 @@ def main() -> None:
     known = read_cache(plan)
     model, vae = load_model("demo", [("demo", LORA_STRENGTH)], device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
     longest = replace(plan, hops=plan.most_hops)
-    for name, recipe in {**RECIPES, LONGEST: CHUNK}.items():
+    for name, recipe in {LONGEST: CHUNK, **RECIPES}.items():
         if name not in known["recipes"]:
             made = measure(longest if name == LONGEST else plan, recipe, model, vae)
             known["recipes"][name] = [asdict(each) for each in made]

@@ -34,7 +34,7 @@ def add_demo_long_video(graph: Graph, task: Workflow) -> Graph:
         loader = graph.add("PusaDemoLoader")
     made_of = {"model": model, "clip": graph.slot(loader), "vae": graph.slot(loader, 1), "image": graph.slot(clip)}
     size = {"width": DEMO_SIDE, "height": DEMO_SIDE}
-    return _add(graph, **made_of, **size, prompt=graph.slot(clip, 1), seconds=10.0, scenes="pusa/demo_scenes")
+    return _add(graph, **made_of, **size, prompt=task.demo_prompt, seconds=9.5, scenes="pusa/demo_scenes")
 
 
 def add_long_video(graph: Graph, task: Workflow, models: dict[str, Any]) -> Graph:

@@ -116,7 +116,7 @@ def given_for(name: str, *sources: tuple[int, str]) -> tuple[KeyframeSource, ...
     return tuple(KeyframeSource(place, *source) for place, source in zip(PLACES[name].places, sources, strict=True))
 
 
-LOOP_SCENE, LOOP_PROMPT = 741, "a large green diamond moves quickly left"  # the way back
+LOOP_SCENE, LOOP_PROMPT = 784, "a large blue square moves slowly left"  # the way back
 START, MIDDLE, END = (0, "start.png"), (40, "middle.png"), (80, "end.png")
 FIRST = KeyframeSource(tasks.FIRST, *START)
 LEVELS = "*Frame Conditioning Mask*: "
@@ -318,11 +318,11 @@ CLIPS = (
         "Loop a clip",
         "New frames lead from the end of a clip back to its start, so that it can play for ever.",
         given=(
-            KeyframeSource(Place("End of the clip", 0, 21, last=True), 60, "clip.mp4", "end"),
-            KeyframeSource(Place("Start of the clip", -1, 20), 0, "clip.mp4", "start"),
+            KeyframeSource(Place("End of the clip", 0, 13, last=True), 68, "clip.mp4", "end"),
+            KeyframeSource(Place("Start of the clip", -1, 12), 0, "clip.mp4", "start"),
         ),
-        levels="0-3:0, 4:0.1, 5:0.3, 16:0.3, 17:0.1, 18-20:0",
-        around=Around(21, 40, joins=False),
+        levels="0-1:0, 2:0.1, 3:0.3, 18:0.3, 19:0.1, 20:0",
+        around=Around(13, 56, joins=False),
         seed=LOOP_SCENE,
         demo_prompt=LOOP_PROMPT,
         knobs=(LEVELS + "the ramps at both seams (0.1, 0.3) let the motion flow.",),
@@ -335,6 +335,7 @@ EXTEND = Workflow(
     "Video of any length",
     "Goes on from a clip, scene by scene. Scenes are kept in output/pusa/scenes: Run goes on where it was stopped.",
     given=given_for("extension_13", (0, "clip.mp4")),
+    demo_prompt="a large red diamond moves quickly left\n5s: a large red diamond moves quickly right",
     knobs=(
         '*Prompt*: from a line such as "10s: it begins to rain" on, another one holds.',
         '*Retakes*: "3: seed 7" makes scene 3 anew, and what follows from it.',
