@@ -79,7 +79,12 @@ def test_a_run_of_several_folders_is_resumed_bit_by_bit_wherever_they_are(demo_c
         given = [flag for flag in command(demo_clips, folder) if not flag.startswith(("--data.folder", "--progress"))]
         assert main([*given[3:], f"--data.cache={tmp_path / 'cache'}", sources, "--output.save_every=3", *flags]) == 0
 
-    run(tmp_path / "straight", "--train.steps=6")
+    samples = [{"prompt": "a red square"}, {"prompt": "a red square", "seed": 3}]
+    flags = [f"--output.samples={json.dumps(samples)}", "--output.sample_every=6", "--output.sample_steps=1"]
+    run(tmp_path / "straight", "--train.steps=6", *flags)
+    first, second = sorted((tmp_path / "straight" / "samples").glob("*.mp4"))
+    assert (first.name, second.name) == ("step_00000006_1.mp4", "step_00000006_2.mp4")
+    assert first.read_bytes() != second.read_bytes()
     run(tmp_path / "stopped", "--train.steps=3")
     (tmp_path / "y").rename(tmp_path / "z")
     run(tmp_path / "stopped", "--train.steps=6", "--resume")
