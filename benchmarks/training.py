@@ -51,13 +51,19 @@ def check_same_training(results: dict[str, list[dict]], tolerance: float) -> Non
         raise RuntimeError(f"the variants do not train the same thing: their first losses are {first}")
 
 
+def load() -> str:
+    """How busy the machine has been over 15 minutes, where the system tells it."""
+    return f", on average {os.getloadavg()[2]:.1f} processes at work on them" if hasattr(os, "getloadavg") else ""
+
+
 def describe(runs: list[dict]) -> str:
     if not all(run["fits"] for run in runs):
-        return "out of memory | |"
-    seconds = [value for run in runs for value in run["seconds"]]
+        return "out of memory | | |"
+    seconds, busy = ([value for run in runs for value in run[kind]] for kind in ("seconds", "busy"))
     peaks = [run["peak"] for run in runs]
     return (
         f"{median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g}) | "
+        f"{median(busy):.3g} ({min(busy):.3g} to {max(busy):.3g}) | "
         f"{median(peaks):.2f} ({min(peaks):.2f} to {max(peaks):.2f}) |"
     )
 
@@ -75,7 +81,7 @@ def section(args: argparse.Namespace, size: Size, results: dict[str, list[dict]]
         [
             f"## {args.size}, {machine}",
             "",
-            f"PyTorch {torch.__version__}, PEFT {version('peft')}, {os.cpu_count()} CPU cores. A network of "
+            f"PyTorch {torch.__version__}, PEFT {version('peft')}, {os.cpu_count()} CPU cores{load()}. A network of "
             f"{network.num_layers} blocks, width {network.dim}, in {size.dtype} with random weights; rank {size.rank}; "
             f"one clip of {frames} frames of {width} x {height}; {'with' if size.recompute else 'without'} gradient "
             f"checkpointing{', offloaded' if size.offload else ''}. Processes per variant, interleaved: "
@@ -83,8 +89,8 @@ def section(args: argparse.Namespace, size: Size, results: dict[str, list[dict]]
             f"`--estimate` predicts {expected.memory / GIB:.2f} GiB and {expected.seconds_per_step:.3g} seconds for "
             f"`pusa_core.training`.",
             "",
-            f"| | seconds per step | peak {kind}, GiB |",
-            "|---|---|---|",
+            f"| | seconds per step | of processor time | peak {kind}, GiB |",
+            "|---|---|---|---|",
             *(f"| {VARIANTS[variant]} | {describe(runs)}" for variant, runs in results.items()),
             "",
         ]

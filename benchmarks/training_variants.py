@@ -175,7 +175,9 @@ def plain(size: Size, config: Config, lora_dtype: torch.dtype) -> Callable[[int]
 
 
 def run_variant(variant: str, size: Size, device: str, steps: int) -> dict:
-    """Measure in this process: seconds of each step after the first, losses, and peak memory in GiB."""
+    """Measure in this process: losses, peak memory in GiB, and of each step but the first seconds and processor time,
+    which other programs do not lengthen.
+    """
     import peft  # noqa: F401 (imported for every variant, so that its memory counts for all)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -185,14 +187,15 @@ def run_variant(variant: str, size: Size, device: str, steps: int) -> dict:
         try:
             own = variant.startswith("ours")
             step = ours(size, config, "compiled" in variant) if own else plain(size, config, LORA_DTYPES[variant])
-            seconds, losses = [], []
+            seconds, busy, losses = [], [], []
             for index in range(steps + 1):
-                started = time.perf_counter()
+                started, cpu = time.perf_counter(), time.process_time()
                 losses.append(step(index))
                 if on_gpu:
                     torch.cuda.synchronize()
                 seconds.append(time.perf_counter() - started)
+                busy.append(time.process_time() - cpu)
         except torch.OutOfMemoryError:
             return {"fits": False}
     peak = torch.cuda.max_memory_reserved() / GIB if on_gpu else resident("VmHWM") / GIB
-    return {"fits": True, "seconds": seconds[1:], "losses": losses, "peak": peak}
+    return {"fits": True, "seconds": seconds[1:], "busy": busy[1:], "losses": losses, "peak": peak}

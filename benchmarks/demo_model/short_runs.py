@@ -11,6 +11,7 @@ import argparse
 import logging
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.demo_model import tasks
-from demo.clips import Scene, draw_scene
+from demo.clips import draw_scene
 from demo.training.machine import DEVICE, machine
-from demo.training.vae_pool import decode_clips, encode_clips
+from demo.training.vae_pool import encode_clips
 from pusa_core import Given, WanModel, load_lora, load_model
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.vae import WanVae
@@ -63,38 +64,45 @@ def load(*files: Path) -> WanModel:
     return load_model("demo", [(file, 1.0) for file in files], device=DEVICE, dtype=torch.float32)
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Clips that no run was trained on: ``latents [N, 16, F, H, W]``, ``context [N, L, D]``, the first frames alone."""
+
+    latents: Tensor
+    context: Tensor
+    given: Given
+
+
+def held_out(clips: int) -> HeldOut:
+    scenes = [draw_scene(tasks.FIRST_SCENE + index) for index in range(clips)]
+    vae, (task,) = WanVae(VAE, DEVICE), [task for task in TASKS if task.name == "image_to_video"]
+    given = tasks.together([tasks.give(vae, task, scene, False) for scene in scenes])
+    context = torch.cat([encode_text(scene.caption) for scene in scenes])
+    return HeldOut(encode_clips(scenes).to(DEVICE), context.to(DEVICE), given)
+
+
 @torch.no_grad()
-def losses(model: WanModel, scenes: list[Scene], noise_range: NoiseRange) -> np.ndarray:
-    """By scene, the loss of the frames after a given first one, which is at level 0, over the levels of a range."""
-    latents = encode_clips(scenes).to(DEVICE)
-    context = torch.cat([encode_text(scene.caption) for scene in scenes]).to(DEVICE)
-    noise = torch.stack(
-        [torch.randn(latents.shape[1:], generator=generator(0, "short run", i)) for i in range(len(scenes))]
-    )
+def losses(model: WanModel, clips: HeldOut, noise_range: NoiseRange) -> np.ndarray:
+    """By clip, the loss of the frames after a given first one, which is at level 0, over the levels of a range."""
+    latents, count = clips.latents, len(clips.latents)
+    streams = [generator(0, "short run", index) for index in range(count)]
+    noise = torch.stack([torch.randn(latents.shape[1:], generator=stream) for stream in streams])
     low, high = noise_range
     found = []
     for place in range(LEVELS):
-        sigmas = torch.full((len(scenes), latents.shape[2]), low + (high - low) * (place + 0.5) / LEVELS)
+        sigmas = torch.full((count, latents.shape[2]), low + (high - low) * (place + 0.5) / LEVELS)
         sigmas[:, 0] = 0.0
-        error = squared_errors(model, latents, context, noise.to(DEVICE), sigmas.to(DEVICE))
+        error = squared_errors(model, latents, clips.context, noise.to(DEVICE), sigmas.to(DEVICE))
         found.append(error[:, 1:].mean(dim=1).cpu().numpy())
     return np.mean(found, axis=0)
 
 
-def given_first(scenes: list[Scene]) -> Given:
-    """The first frame of each scene, as the workflow of image-to-video has it."""
-    vae, (task,) = WanVae(VAE, DEVICE), [task for task in TASKS if task.name == "image_to_video"]
-    given = [tasks.give(vae, task, scene, False) for scene in scenes]
-    return tasks.together(given)
-
-
-def video_errors(given: Given, scenes: list[Scene], model: WanModel, low_noise: WanModel | None = None) -> np.ndarray:
-    """By scene, the mean absolute error (0..1) of the image in image-to-video, but for the given frame."""
-    context = torch.cat([encode_text(scene.caption) for scene in scenes])
-    made = generate_latents(model, given, context, encode_text(""), tasks.SETTINGS, low_noise_model=low_noise)
-    videos = decode_clips(made)
-    truth = torch.stack([torch.from_numpy(scene.render()) for scene in scenes])
-    return (videos[:, 1:] - truth[:, 1:]).abs().flatten(1).mean(dim=1).numpy()
+def video_errors(clips: HeldOut, model: WanModel, low_noise: WanModel | None = None) -> np.ndarray:
+    """By clip, the mean absolute error of the latents in image-to-video, but for the given frame."""
+    made = generate_latents(
+        model, clips.given, clips.context, encode_text(""), tasks.SETTINGS, low_noise_model=low_noise
+    )
+    return (made[:, :, 1:] - clips.latents[:, :, 1:]).abs().flatten(1).mean(dim=1).cpu().numpy()
 
 
 def updates(file: Path) -> dict[str, Tensor]:
@@ -118,15 +126,15 @@ def paired(values: np.ndarray, reference: np.ndarray) -> str:
     return f"{change.mean():+.4f} ± {change.std(ddof=1) / len(change) ** 0.5:.4f}"
 
 
-def experts(loras: dict[str, Path], scenes: list[Scene], given: Given) -> list[str]:
+def experts(loras: dict[str, Path], clips: HeldOut) -> list[str]:
     models = {run: load(loras[run]) for run in ("all levels", "high-noise expert", "low-noise expert")}
     models = {"base, no LoRA": load(), **models}
-    found = {run: [losses(model, scenes, noise_range) for noise_range in (HIGH, LOW)] for run, model in models.items()}
+    found = {run: [losses(model, clips, noise_range) for noise_range in (HIGH, LOW)] for run, model in models.items()}
     one = models["all levels"]
     videos = {
-        "base, no LoRA": video_errors(given, scenes, models["base, no LoRA"]),
-        "all levels": video_errors(given, scenes, one),
-        "both experts": video_errors(given, scenes, models["high-noise expert"], models["low-noise expert"]),
+        "base, no LoRA": video_errors(clips, models["base, no LoRA"]),
+        "all levels": video_errors(clips, one),
+        "both experts": video_errors(clips, models["high-noise expert"], models["low-noise expert"]),
     }
     reference = found["all levels"]
     return [
@@ -137,23 +145,23 @@ def experts(loras: dict[str, Path], scenes: list[Scene], given: Given) -> list[s
             for run, (high, low) in found.items()
         ),
         "",
-        "| image-to-video by | error of the image | minus that of all levels |",
+        "| image-to-video by | error of the video | minus that of all levels |",
         "|---|---|---|",
         *(f"| {name} | {cell(errors)} | {paired(errors, videos['all levels'])} |" for name, errors in videos.items()),
     ]
 
 
-def quantised(loras: dict[str, Path], scenes: list[Scene], given: Given) -> list[str]:
+def quantised(loras: dict[str, Path], clips: HeldOut) -> list[str]:
     reference = load(loras["all levels"])
-    loss, image = losses(reference, scenes, FULL_RANGE), video_errors(given, scenes, reference)
+    loss, image = losses(reference, clips, FULL_RANGE), video_errors(clips, reference)
     rows = [f"| base as it is | 0 | {cell(loss)} | | {cell(image)} | |"]
     for run in QUANTISED:
         model = load(loras[run])
-        own_loss, own_image = losses(model, scenes, FULL_RANGE), video_errors(given, scenes, model)
+        own_loss, own_image = losses(model, clips, FULL_RANGE), video_errors(clips, model)
         change = distance(loras[run], loras["all levels"])
         columns = (cell(own_loss), paired(own_loss, loss), cell(own_image), paired(own_image, image))
         rows.append(f"| {run} | {change:.3f} | {' | '.join(columns)} |")
-    head = "| trained on | distance of the updates | loss | minus the first | error of the image | minus the first |"
+    head = "| trained on | distance of the updates | loss | minus the first | error of the video | minus the first |"
     return [head, "|---|---|---|---|---|---|", *rows]
 
 
@@ -165,7 +173,7 @@ def report(parts: dict[str, list[str]], clips: int, steps: int, batch: int) -> s
             f"Written by `python -m benchmarks.demo_model.short_runs --clips {clips} --steps {steps} --batch {batch}` "
             f"({machine()}). Each run is {steps} steps of {batch} clips from the base model, at rank "
             f"{COMMON['train.rank']}. Measured on {clips} held-out clips: the loss of the frames after a given first "
-            f"one, over {LEVELS} noise levels, and the mean absolute error of the image (0..1) in image-to-video with "
+            f"one, over {LEVELS} noise levels, and the mean absolute error of the latents in image-to-video with "
             f"{tasks.SETTINGS.steps} steps. Mean and standard error over the clips, and over the differences of the "
             f"same clips.",
             "",
@@ -197,9 +205,8 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     loras = {run: train(run, args.folder, args.steps, args.batch) for run in RUNS}
-    scenes = [draw_scene(tasks.FIRST_SCENE + index) for index in range(args.clips)]
-    given = given_first(scenes)
-    parts = {"experts": experts(loras, scenes, given), "quantised": quantised(loras, scenes, given)}
+    clips = held_out(args.clips)
+    parts = {"experts": experts(loras, clips), "quantised": quantised(loras, clips)}
     args.output.write_text(report(parts, args.clips, args.steps, args.batch), encoding="utf-8")
     log.info("wrote %s", args.output)
 

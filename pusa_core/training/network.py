@@ -164,7 +164,8 @@ def _load_weights(
         if name in held:
             layer = name.removesuffix(".weight")
             replace_layer(model, layer, EightBitLinear(model.get_submodule(layer)))
-            weights[name], weights[f"{layer}.scale"] = eight_bits(checkpoint, name, base, home)
+            pair = eight_bits(checkpoint, name, base, device)  # quantised where that is fast
+            weights[name], weights[f"{layer}.scale"] = (value.to(home) for value in pair)
         else:
             weights[name] = checkpoint.dequantised_weight(name).to(home, dtype, copy=True)
     model.load_state_dict(weights, assign=True)
