@@ -145,7 +145,20 @@ def levels_section(found: dict[str, Any]) -> list[str]:
             "the same" if row["same_bits"] else "other",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    if {"elementwise", "block"} <= found["rows"].keys():
+        lines += ["", share_of_block(found["rows"]["elementwise"], found["rows"]["block"])]
     return [*lines, ""]
+
+
+def share_of_block(elementwise: dict[str, Any], block: dict[str, Any]) -> str:
+    """What a level for every token adds to a block of as many tokens as the elementwise operations had."""
+    frame, token = (statistics.median(seconds) for seconds in elementwise["seconds"])
+    whole = statistics.median(block["seconds"][0]) * block["flops_full"] / block["flops"]
+    return (
+        f"At {elementwise['tokens']:,} tokens the elementwise operations take {token - frame:.2f} s more. A block of "
+        f"as many would take {whole:,.0f} s, computed from its matmuls and attention at the speed of the block above: "
+        f"**{(token - frame) / whole:+.2%}**."
+    )
 
 
 def write_results(folder: Path) -> None:

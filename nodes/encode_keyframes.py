@@ -8,8 +8,9 @@ from torch import Tensor
 from ..pusa_core import Given, latent_length, lead_in
 from ..pusa_core.sampling.fit import CROP, FITS, fit_pictures, whole_size
 from ..pusa_core.sampling.keyframes import STRIDE, clip_start, latent_position
+from ..pusa_core.sampling.schedule import PATCH
 from .comfyui.inputs import check_number
-from .comfyui.latents import CHANNELS, Latent, check_samples, noise_levels_of, with_noise_levels
+from .comfyui.latents import VAES, Latent, check_samples, noise_levels_of, with_noise_levels
 from .comfyui.notices import warn
 from .comfyui.rough_pictures import with_format
 from .comfyui.schema import schema
@@ -27,16 +28,27 @@ def start_of(clip_frames: int, position: int, counts: str, frames: int) -> int:
     return clip_start(clip_frames, position, frames)
 
 
-def fit_to_video(image: Tensor, latent: Latent | None, resize: str) -> Tensor:
+def channels_of(vae: Any) -> int:
+    """The channels of the latents of the VAE input. Raises ``ValueError`` unless it is a VAE of :data:`VAES`."""
+    channels = getattr(vae, "latent_channels", None)
+    if channels not in VAES or getattr(vae, "latent_dim", None) != 3:
+        raise ValueError(
+            "vae is not the Wan2.1 VAE (16 channels, video), nor that of Wan2.2 TI2V-5B (48 channels); load "
+            "wan_2.1_vae with Load VAE, or wan2.2_vae for the 5B model"
+        )
+    return channels
+
+
+def fit_to_video(image: Tensor, latent: Latent | None, resize: str, stride: int) -> Tensor:
     """``image [T, H, W, C]`` at the size of the video, and a notice where it was not.
 
-    That of ``latent``; without one the nearest size of a video that the picture has.
+    That of ``latent``; without one the nearest size of a video that the picture has. ``stride``: pixels of a latent.
     """
     height, width = image.shape[1:3]
     size = (
-        whole_size(width, height)
+        whole_size(width, height, PATCH * stride)
         if latent is None
-        else (latent["samples"].shape[4] * 8, latent["samples"].shape[3] * 8)
+        else (latent["samples"].shape[4] * stride, latent["samples"].shape[3] * stride)
     )
     fitted = fit_pictures(image, size, resize)
     if fitted is not image:
@@ -46,7 +58,7 @@ def fit_to_video(image: Tensor, latent: Latent | None, resize: str) -> Tensor:
 
 
 def encode_clip(vae: Any, image: Tensor, start: int, from_end: bool) -> Tensor:
-    """Pixel frames ``[T, H, W, C]`` -> the latents ``[1, 16, T', h, w]`` of a clip at latent frame ``start``."""
+    """Pixel frames ``[T, H, W, C]`` -> the latents ``[1, C, T', h, w]`` of a clip at latent frame ``start``."""
     clip, drop = lead_in(image[..., :3], start, from_end=from_end)
     return vae.encode(clip)[:, :, drop:]
 
@@ -65,7 +77,7 @@ class PusaEncodeKeyframes(io.ComfyNode):
             advanced=["position_counts"],
             description="Places an image or clip in the video as given frames. Chain several for start and end.",
             inputs=[
-                io.Vae.Input("vae", tooltip="The Wan2.1 VAE."),
+                io.Vae.Input("vae", tooltip="The Wan2.1 VAE, or that of Wan2.2 TI2V-5B for its MODEL."),
                 io.Image.Input("image", tooltip="An image, or the frames of a clip, of any size."),
                 io.Int.Input(
                     "position",
@@ -148,11 +160,11 @@ class PusaEncodeKeyframes(io.ComfyNode):
         check_number(noise_level, "noise_level", 0, 1)
         if image.ndim != 4 or not image.numel() or image.shape[-1] < 3:
             raise ValueError(f"image has shape {list(image.shape)}; it must hold a picture, [frames, height, width, 3]")
-        if getattr(vae, "latent_channels", None) != CHANNELS or getattr(vae, "latent_dim", None) != 3:
-            raise ValueError("vae is not the Wan2.1 VAE (16 channels, video); load wan_2.1_vae with Load VAE")
-        frames = latent_length(length) if latent is None else check_samples(latent, "latent").shape[2]
+        channels = channels_of(vae)
+        frames = latent_length(length) if latent is None else check_samples(latent, "latent", channels).shape[2]
         start = start_of(len(image), position, position_counts, frames)
-        keyframe = encode_clip(vae, fit_to_video(image, latent, resize), start, from_end=position < 0)
+        fitted = fit_to_video(image, latent, resize, VAES[channels].pixels)
+        keyframe = encode_clip(vae, fitted, start, from_end=position < 0)
         if not keyframe.isfinite().all():
             raise ValueError(
                 "image becomes NaN or infinite in the VAE; look for the node before that made such values, or choose "

@@ -6,11 +6,10 @@ from torch import Tensor
 
 from ..pusa_core import Given
 from ..pusa_core.analysis.timeline import draw_timeline
-from ..pusa_core.media.vae import STRIDE
 from ..pusa_core.sampling.fit import fit_pictures
 from ..pusa_core.sampling.keyframes import pixel_length
 from ..pusa_core.sampling.masks import mask_levels
-from ..pusa_core.sampling.schedule import check_entries, named_noise_levels, parse_entries, range_of_frames
+from ..pusa_core.sampling.schedule import PATCH, check_entries, named_noise_levels, parse_entries, range_of_frames
 from .comfyui.images import as_image
 from .comfyui.inputs import check_number
 from .comfyui.latents import (
@@ -49,10 +48,11 @@ def tokens_of_mask(mask: Tensor, samples: Tensor) -> Tensor:
         raise ValueError(f"mask has shape {list(mask.shape)}; it must hold a picture, [frames, height, width]")
     if not pictures.isfinite().all():
         raise ValueError("mask contains NaN or infinite values; look for the node before that made them")
-    frames, height, width = samples.shape[2:]
+    channels, frames, height, width = samples.shape[1:]
+    stride = VAES[channels].pixels
     pictures = pictures.float().cpu().clamp(0, 1)
-    fitted = fit_pictures(pictures[..., None], (width * STRIDE, height * STRIDE))[..., 0]
-    tokens = mask_levels(fitted, pixel_length(frames))
+    fitted = fit_pictures(pictures[..., None], (width * stride, height * stride))[..., 0]
+    tokens = mask_levels(fitted, pixel_length(frames), PATCH * stride)
     if not tokens.any():
         warn(
             "mask is black, so it changes nothing. Load Image gives such a mask with a picture that has none: paint "

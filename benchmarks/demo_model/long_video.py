@@ -22,9 +22,11 @@ from benchmarks.demo_model.long_report import HopMeasures, report
 from demo.clips import DIRECTIONS, SPEEDS, Scene, draw_scene
 from demo.training.machine import DEVICE, machine
 from pusa_core import Settings, WanModel, load_model
+from pusa_core.film.film import STILL
 from pusa_core.media.demo_text import encode_text
 from pusa_core.media.vae import WanVae
 from pusa_core.sampling.denoise import denoise
+from pusa_core.sampling.keyframes import STRIDE
 from pusa_core.sampling.long_video import Past, Sample, Window, make_hop
 from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe
 from pusa_core.storage.atomic import write_whole
@@ -115,11 +117,11 @@ def measure_hop(truth: Truth, video: np.ndarray, before: np.ndarray) -> dict[str
         "position": float(distance.mean()),
         "seen": float((~np.isnan(seen.areas)).mean()),
         "motion": 0.0 if np.isnan(speed) else speed,
-        "seam": float(change[0] / np.median(change[1:])),
+        "seam": float(change[0] / np.median(change[STRIDE::STRIDE])),  # between latents, as the seam is
     }
 
 
-Hops = Iterator[Tensor]  # the new frames [B, T, H, W, 3] of every hop
+Hops = Iterator[Tensor]  # the given picture as it is decoded, and the new frames [B, T, H, W, 3] of every hop
 
 
 def network(model: WanModel, settings: Settings, recipe: Recipe, contexts: Tensor) -> Sample:
@@ -134,10 +136,10 @@ def network(model: WanModel, settings: Settings, recipe: Recipe, contexts: Tenso
     return sample
 
 
-def latent_hops(plan: Plan, recipe: Recipe, sample: Sample, first: Tensor, vae: WanVae) -> Hops:
+def latent_hops(plan: Plan, recipe: Recipe, sample: Sample, still: Tensor, vae: WanVae) -> Hops:
     """Latents handed over, and decoded once, in order."""
-    past, decode = Past.start(first, WINDOW), vae.decoder()
-    decode(first)
+    past, decode = Past.start(still[:, :, :1], WINDOW, still[:, :, 1:]), vae.decoder()
+    yield decode(still[:, :, :1])
     for hop in range(plan.hops):
         blocks = (WINDOW - recipe.context) // recipe.block if recipe.rolls_after(past.length) else 0
         made = make_hop(past, recipe, plan.settings, hop, str(hop % 2), blocks, sample)
@@ -145,9 +147,10 @@ def latent_hops(plan: Plan, recipe: Recipe, sample: Sample, first: Tensor, vae: 
         yield torch.cat([decode(latent) for latent in made.latents.split(1, dim=2)], dim=1)
 
 
-def pixel_hops(plan: Plan, sample: Sample, first: Tensor, vae: WanVae) -> Hops:
+def pixel_hops(plan: Plan, sample: Sample, still: Tensor, vae: WanVae) -> Hops:
     """Every hop is a video of its own that begins with the last frames of the one before, encoded again."""
-    given = first
+    given = still[:, :, :1]
+    yield vae.decode_batch(given)
     recipe = replace(_LATENT, history=3)
     for hop in range(plan.hops):
         # image latent and three more, all given as they are: an anchor and its history
@@ -164,11 +167,11 @@ def measure(plan: Plan, recipe: Recipe | None, model: WanModel, vae: WanVae) -> 
     scenes = [draw_scene(FIRST_SCENE + index) for index in range(plan.scenes)]
     truths = [Truth(scene) for scene in scenes]
     pictures = np.stack([scene.render([0])[0] for scene in scenes])
-    first = vae.encode(torch.from_numpy(pictures)[:, None])
+    still = vae.encode(torch.from_numpy(pictures)[:, None].repeat(1, STILL, 1, 1, 1))
     contexts = torch.stack([torch.cat([encode_text(truth.caption(hop)) for truth in truths]) for hop in (0, 1)])
     sample = network(model, plan.settings, recipe or CHUNK, contexts)
-    made = pixel_hops(plan, sample, first, vae) if recipe is None else latent_hops(plan, recipe, sample, first, vae)
-    before, results, started = pictures, [], time.perf_counter()
+    made = pixel_hops(plan, sample, still, vae) if recipe is None else latent_hops(plan, recipe, sample, still, vae)
+    before, results, started = next(made)[:, -1].numpy(), [], time.perf_counter()
     for new in made:
         seconds = time.perf_counter() - started
         videos = new.numpy()

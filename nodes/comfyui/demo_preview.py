@@ -36,7 +36,9 @@ def _demo_sign() -> Tensor:
 
 
 def latent_format_of(vae: Any) -> comfy.latent_formats.LatentFormat:
-    """The format of the latents that a VAE in Wan2.1's layout makes: the demo's for its VAE, whoever loaded that."""
+    """The format of the latents that a Wan VAE makes: the demo's for its VAE, whoever loaded that."""
+    if getattr(vae, "latent_channels", None) == comfy.latent_formats.Wan22.latent_channels:
+        return comfy.latent_formats.Wan22()
     network = getattr(vae, "first_stage_model", None)  # which a VAE of another pack may lack
     sign = None if network is None else dict(network.named_parameters()).get(SIGN)
     ours = _demo_sign()

@@ -1,10 +1,10 @@
 """Noise levels per latent frame or token, stored in a LATENT as ``noise_mask [1, 1, F, 1, 1]`` or ``[1, 1, F, h, w]``.
 
-Tokens are squares of 2 x 2 latents, 16 x 16 pixels.
+Tokens are squares of 2 x 2 latents: 16 x 16 pixels, or 32 x 32 in the latents of Wan2.2 TI2V-5B.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,18 @@ from ...pusa_core.sampling.schedule import PATCH, range_of_frames
 Latent = dict[str, Any]
 
 CHANNELS = 16  # of the Wan2.1 VAE
-VAES = {CHANNELS: ("Wan2.1", 8), 48: ("Wan2.2-5B", 16)}  # by channels: name, pixels of a latent
+
+
+class VaeKind(NamedTuple):
+    """``pixels``: on each side of a latent."""
+
+    name: str
+    pixels: int
+
+
+VAES = {CHANNELS: VaeKind("Wan2.1", 8), 48: VaeKind("Wan2.2-5B", 16)}
+"""By the channels of their latents."""
+
 _FIX = "set the noise levels again with Frame Conditioning Mask, behind that node"
 _CUT = (
     "a node such as TrimVideoLatent, LatentCut or LatentConcat has changed the frames and left the noise_mask as it was"
@@ -61,7 +72,7 @@ def check_samples(latent: Latent, name: str, *channels: int) -> Tensor:
             f"{name} has shape {list(shape)}, which holds no frames; connect a video of at least one frame"
         )
     if shape[3] % 2 or shape[4] % 2:
-        pixels = VAES[shape[1]][1]
+        pixels = VAES[shape[1]].pixels
         raise ValueError(
             f"{name} is for a video of {shape[4] * pixels} x {shape[3] * pixels} pixels; both sides must be divisible "
             f"by {2 * pixels}"
@@ -77,7 +88,8 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
     ``[F]``, or ``[F, h, w]``, of tokens, if they vary within a frame. Raises ``ValueError`` for a mask that is not one
     value in 0..1 per latent frame or token.
     """
-    size = latent["samples"].shape[2:]
+    channels, *shape = latent["samples"].shape[1:]
+    size = torch.Size(shape)
     mask = latent.get("noise_mask")
     if mask is None:
         return torch.ones(size[0])
@@ -89,7 +101,8 @@ def noise_levels_of(latent: Latent, name: str) -> Tensor:
     if levels.shape[1:] == size[1:]:  # one for each latent
         by_latent, levels = levels, levels[:, ::PATCH, ::PATCH]
         if not torch.equal(by_latent, levels.repeat_interleave(PATCH, -2).repeat_interleave(PATCH, -1)):
-            raise ValueError(f"{name} has a noise_mask that varies within 16 x 16 pixels: {_SPATIAL}; {_FIX}")
+            side = PATCH * VAES[channels].pixels if channels in VAES else PATCH * VAES[CHANNELS].pixels
+            raise ValueError(f"{name} has a noise_mask that varies within {side} x {side} pixels: {_SPATIAL}; {_FIX}")
     if not ((levels >= 0) & (levels <= 1)).all():
         bad = levels[~((levels >= 0) & (levels <= 1))][0].item()
         raise ValueError(

@@ -13,10 +13,9 @@ from typing import Any
 import comfy.model_sampling
 import comfy.utils
 import torch
-from comfy.model_patcher import create_model_options_clone
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
+from .call_options import with_wrapper
 from .latents import check_given
 
 KEY = "pusa_own_mask"
@@ -89,10 +88,9 @@ def packed(streams: Streams) -> Tensor:
 
 def at_masks(model_options: dict[str, Any], masks: Masks) -> dict[str, Any]:
     """A copy of ``model_options`` with which the velocity is that of every element's own noise level."""
-    options = create_model_options_clone(model_options)
-    add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, scale_velocity, options, is_model_options=True)
-    options["transformer_options"][KEY] = masks
-    return options
+    video = masks.levels[0]
+    areas = not torch.equal(video, video[..., :1, :1].expand_as(video))
+    return with_wrapper(model_options, KEY, scale_velocity, areas, **{KEY: masks})
 
 
 def scale_velocity(executor: Callable[..., Any], x: Any, timestep: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -10,13 +10,12 @@ from typing import Any
 
 import comfy.samplers
 import torch
-from comfy.model_patcher import create_model_options_clone
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 from torch import Tensor
 
 from ...pusa_core.sampling.sampler import per_frame
 from ...pusa_core.sampling.schedule import PATCH, TIMESTEPS
 from .bases import TEXT_TO_VIDEO, Base, token_times, tokens_of
+from .call_options import with_wrapper
 from .network import refuse_extra_tokens
 
 KEY = "pusa_timesteps"
@@ -39,10 +38,8 @@ class PerFrameSampler(comfy.samplers.Sampler):
 
 def at_timesteps(model_options: dict[str, Any], timesteps: Tensor, **transformer_options: Any) -> dict[str, Any]:
     """A copy of ``model_options`` with which the network computes at ``timesteps [F]`` or ``[F, h, w]``."""
-    options = create_model_options_clone(model_options)
-    add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, per_frame_timesteps, options, is_model_options=True)
-    options["transformer_options"] |= {KEY: timesteps, **transformer_options}
-    return options
+    inner = {KEY: timesteps, **transformer_options}
+    return with_wrapper(model_options, KEY, per_frame_timesteps, areas=timesteps.ndim > 1, **inner)
 
 
 def per_frame_timesteps(

@@ -12,9 +12,9 @@ FITS = (CROP, PAD, REFUSE)
 SIDE = 16  # both sides of a video are multiples of it
 
 
-def whole_size(width: int, height: int) -> tuple[int, int]:
-    """The largest size of a video that is not larger than a picture, in pixels; at least 16 x 16."""
-    return max(SIDE, width // SIDE * SIDE), max(SIDE, height // SIDE * SIDE)
+def whole_size(width: int, height: int, side: int = SIDE) -> tuple[int, int]:
+    """The largest size of a video that is not larger than a picture, in pixels: multiples of ``side``, at least one."""
+    return max(side, width // side * side), max(side, height // side * side)
 
 
 def fit_pictures(pictures: Tensor, size: tuple[int, int], how: str = CROP) -> Tensor:

@@ -18,7 +18,7 @@ GREYS = 15  # steps from black to white: the network tells 16 levels apart, and 
 _INSET = re.compile(r"(\d+)x(\d+)(?:\+(\d+)\+(\d+))?")
 
 
-def mask_levels(pictures: Tensor, frames: int) -> Tensor:
+def mask_levels(pictures: Tensor, frames: int, token: int = TOKEN) -> Tensor:
     """The noise levels ``[F, h, w]`` of a mask, on the token grid: white 1 (made anew), black 0 (kept), greys between.
 
     A token takes its whitest pixel, and a latent frame its whitest picture: all that is painted white is made anew, and
@@ -27,13 +27,14 @@ def mask_levels(pictures: Tensor, frames: int) -> Tensor:
     Args:
         pictures: ``[T, H, W]`` in 0..1: one for all frames, or one for each of the video's.
         frames: the number of pixel frames of the video.
+        token: pixels on each side of a token.
 
     Raises ``ValueError`` for another number of pictures.
     """
     if len(pictures) not in (1, frames):
         raise ValueError(f"the mask has {len(pictures)} pictures; give one, or one for each of the {frames} frames")
     greys = (pictures * GREYS).round() / GREYS
-    tokens = F.max_pool2d(greys[:, None], TOKEN)[:, 0]  # [T, h, w]
+    tokens = F.max_pool2d(greys[:, None], token)[:, 0]  # [T, h, w]
     if len(tokens) == 1:
         return tokens.expand(latent_length(frames), -1, -1)
     return torch.stack([tokens[list(pixel_frames_of(frame))].amax(dim=0) for frame in range(latent_length(frames))])

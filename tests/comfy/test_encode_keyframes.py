@@ -1,6 +1,9 @@
 """VAE Encode Keyframes takes pictures of any size, and gives them a noise level."""
 
 import io
+import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image, ImageOps
 from demo.clips import draw_scene
 from pusa_core.analysis.timeline import CELL_HEIGHT, CELL_WIDTH, GAP, GUTTER, RULER
 from pusa_core.weights.demo_files import VAE
+from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
 from ..support.graphs import keyframe, node, parts, picture
@@ -76,3 +80,22 @@ def test_the_timeline_shows_a_picture_in_its_own_colours(comfy: ComfyClient, loa
     )
     wanted = ImageOps.fit(frame, cell.size)
     assert np.abs(np.asarray(cell, float) - np.asarray(wanted, float))[where].mean() < 20
+
+
+@pytest.fixture(scope="module")
+def with_5b(comfyui: Path) -> dict[str, Any]:
+    """What ``run_5b_vae.py`` saw."""
+    return json.loads(run_script(comfyui, "run_5b_vae.py"))
+
+
+def test_the_vae_of_the_5b_model_encodes_latents_of_16_pixels(with_5b: dict[str, Any]) -> None:
+    assert with_5b["shapes"] == [[1, 48, 5, 6, 6], [1, 48, 5, 6, 6], [1, 48, 3, 4, 8]]
+    assert with_5b["levels"] == pytest.approx([0, 1, 1, 1, 0.3])
+    assert with_5b["error"] == 0 and with_5b["size"] > 0.1
+    assert with_5b["format"] == "Wan22"
+    assert "a Wan2.2-5B video LATENT is [batch, 48, frames, height / 16, width / 16]" in with_5b["refused"]
+
+
+def test_a_mask_snaps_to_the_tokens_of_the_5b_model(with_5b: dict[str, Any]) -> None:
+    assert with_5b["white"] == [[frame, 0, 2] for frame in range(5)]
+    assert with_5b["highest"] == 1.0  # not a grey, as of a mask at half the size

@@ -23,9 +23,9 @@ function recorder() {
   return { calls, context }
 }
 
-function drawn(text, more = {}) {
+function drawn(text, more = {}, area = null) {
   const given = [0, 1, 2].map((frame) => ({ first: frame, last: frame, fromEnd: false, image: null, level: 0 }))
-  const { cells } = stripOf(text, { frames: 5, given, texts: [] }, null)
+  const { cells } = stripOf(text, { frames: 5, given, before: [] }, null, area)
   const layout = layoutOf(5, 400, 0)
   const { calls, context } = recorder()
   const scene = { cells, layout, fps: 16, active: 0, focused: false, live: null, picture: () => null, disabled: false }
@@ -59,4 +59,20 @@ test('a line in each cell is as high as its present noise', () => {
       name === 'fillRect' && values[0] === edges(layout, frame)[0] && values[1] === y && style === '#ffffff'
     assert.ok(calls.some(line), `frame ${frame}`)
   }
+})
+
+test('a part of the frames has a bar of its own where its level is another', () => {
+  const boxes = (area) => {
+    const { calls, layout, texts } = drawn('0-2:0', {}, area)
+    const dashed = calls.filter(({ name }) => name === 'strokeRect' && area !== null)
+    const inside = (frame) => (box) => box[0] > edges(layout, frame)[0] && box[0] + box[2] < edges(layout, frame)[1]
+    const found = [0, 1, 2, 3, 4].map((frame) => dashed.map(({ values }) => values).filter(inside(frame)))
+    return { texts, tops: found.map((each) => each.filter(([, , , height]) => height > 20).map(([, top]) => top)) }
+  }
+  const { texts, tops } = boxes(0.9)
+  assert.ok(texts.includes('area'))
+  assert.ok(tops.every((each) => each.length === 1 && each[0] === yOf(0.9)))
+  assert.ok(!boxes(null).texts.includes('area'))
+  const at1 = boxes(1).tops.map((each) => each.length)
+  assert.deepEqual(at1, [1, 1, 1, 0, 0]) // frames 3 and 4 are made anew as a whole
 })

@@ -8,7 +8,7 @@ import { namedNoiseLevels } from '../../web/js/noise_levels.js'
 import { general } from '../../web/js/numbers.js'
 import { PRESETS, pasted } from '../../web/js/presets.js'
 
-const known = (frames, given = []) => ({ frames, given, texts: [] })
+const known = (frames, given = []) => ({ frames, given, before: [] })
 const clip = (first, last, more = {}) => ({ first, last, fromEnd: false, image: null, level: 0, ...more })
 
 test('an edit is written as short as it can be', () => {
@@ -116,7 +116,7 @@ test('cells without a picture cannot be lowered', () => {
 })
 
 test('the last run tells what the graph does not', () => {
-  const unknown = { frames: null, given: null, texts: [] }
+  const unknown = { frames: null, given: null, before: [] }
   assert.equal(stripOf('', unknown, null), null)
   const { cells } = stripOf('', unknown, { frames: 3, given: [1] })
   assert.deepEqual(

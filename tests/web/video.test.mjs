@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { stripOf } from '../../web/js/cells.js'
 import { isLinked, RunGraph } from '../../web/js/graph.js'
 import { videoFile } from '../../web/js/made_frames.js'
 import { framesPerSecond, maskInputs } from '../../web/js/video.js'
@@ -57,7 +58,7 @@ test('resized pictures and bypassed nodes are seen through', () => {
 test('what cannot be known is unknown', () => {
   assert.equal(places(videoFrom(keyframe(node('SomeLoader')))), null)
   assert.equal(videoFrom(keyframe(node('SomeLoader'))).frames, 21)
-  assert.deepEqual(videoFrom(node('VAEEncode')), { frames: null, given: null, texts: [] })
+  assert.deepEqual(videoFrom(node('VAEEncode')), { frames: null, given: null, before: [] })
   assert.equal(videoFrom(null).frames, null)
 })
 
@@ -72,9 +73,23 @@ test('a linked number is that of the node it comes from', () => {
   assert.equal(linked(node('SomeNumber', { number: 41 })), null)
 })
 
+test('a mask that is linked gives an area its level, and a text after it whole frames', () => {
+  const area = node('LoadImage', { image: 'area.png' })
+  const first = node('PusaFrameMask', { noise_levels: '', mask_level: 0.9 }, { latent: keyframe(picture), mask: area })
+  const second = node('PusaFrameMask', { noise_levels: '0-2:0' }, { latent: first, mask: null })
+  const graph = new RunGraph(graphWith(second))
+  assert.equal(maskInputs(graph, first).area, 0.9)
+  const { video, text, area: none } = maskInputs(graph, second)
+  assert.equal(none, null)
+  const areas = stripOf(text, video, null, none).cells.map((cell) => cell.area)
+  assert.deepEqual(areas.slice(0, 4), [null, null, null, 0.9])
+  area.mode = 4 // bypassed: it gives no mask
+  assert.equal(maskInputs(graph, first).area, null)
+})
+
 test('the text of a mask before this one is on the way', () => {
   const video = videoFrom(node('PusaFrameMask', { noise_levels: '0:0.2' }, { latent: keyframe(picture) }))
-  assert.deepEqual(video.texts, ['0:0.2'])
+  assert.deepEqual(video.before, [{ text: '0:0.2', area: null }])
 })
 
 test('a linked text is read where its node says it, and cannot be written', () => {

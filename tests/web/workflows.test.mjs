@@ -14,6 +14,8 @@ const GIVEN = {
   'Fill between two clips': [0, 1, 2, 18, 19, 20],
   'Image to video': [0],
   'First frame to video with KSampler': [0],
+  'SkyReels-V2-DF extend a clip': [0, 1, 2, 3, 4],
+  'SkyReels-V2-DF image to video': [0],
   'SkyReels-V3 extend a clip': [0, 1, 2, 3, 4, 5, 6],
   'SkyReels-V3 image to video': [0],
   'Start and end frames': [0, 20],

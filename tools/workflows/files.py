@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pusa_core.weights import made_for_levels as family
+
 Files = list[dict[str, Any]]
 
 HUB = "https://huggingface.co"
@@ -29,6 +31,11 @@ T2V = file("Wan2.1 14B", f"{WAN21}/diffusion_models/wan2.1_t2v_14B_fp8_scaled.sa
 SKYREELS_V3 = file(
     "SkyReels-V3-V2V", f"{KIJAI_FP8}/SkyReelsV3/Wan21-SkyReelsV3-V2V_fp8_scaled_mixed.safetensors", "diffusion_models"
 )
+SKYREELS_V2_DF = file(
+    "SkyReels-V2-DF", f"{KIJAI}/Skyreels/Wan2_1-SkyReels-V2-DF-14B-720P_fp8_e4m3fn.safetensors", "diffusion_models"
+)
+MADE_FOR_LEVELS = {family.SKYREELS_V3: SKYREELS_V3, family.SKYREELS_V2: SKYREELS_V2_DF}
+"""The checkpoint of a family."""
 PUSA_LORA = file("Pusa LoRA", f"{KIJAI}/Pusa/Wan21_PusaV1_LoRA_14B_rank512_bf16.safetensors")
 TURBO_LORA = file("turbo LoRA", f"{KIJAI}/Lightx2v/lightx2v_T2V_14B_cfg_step_distill_v2_lora_rank64_bf16.safetensors")
 EXPERTS = {

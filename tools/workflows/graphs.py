@@ -3,13 +3,13 @@
 from typing import Any
 
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
-from pusa_core.weights.made_for_levels import SKYREELS_V3 as SKYREELS_SETTINGS
 
 from . import parts
-from .files import EXPERTS, PUSA_LORA, SKYREELS_V3, T2V, TEXT_ENCODER, VAE
+from .files import EXPERTS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
+from .long_video import add_demo_long_video, add_long_video
 from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
-from .tasks import HEIGHT, KSAMPLER, SKYREELS, TRAIN, WAN22, WIDTH, Workflow
+from .tasks import EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
 AVOID = (
@@ -19,6 +19,9 @@ AVOID = (
     "many people in the background, walking backwards"
 )
 
+
+SETTINGS = ("steps", "cfg", "shift")
+"""Of the sampler, which a checkpoint made for a timestep per frame brings along."""
 
 MARGINS: dict[str, Any] = {"left": 176, "top": 0, "right": 176, "bottom": 0}
 """Of a clip of 480 x 480 in a video of 832 x 480, pixels."""
@@ -32,6 +35,8 @@ def new_graph(name: str, task: Workflow) -> Graph:
 def demo_graph(task: Workflow) -> Graph:
     """The task with the embedded demo model."""
     graph = new_graph(f"demo_{task.name}", task)
+    if task is EXTEND:
+        return add_demo_long_video(graph, task)
     lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
     if task is KSAMPLER:
         model = parts.add_native_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
@@ -49,7 +54,7 @@ def demo_graph(task: Workflow) -> Graph:
         images[0], mask = parts.add_margins(graph, *parts.add_demo_part(graph, images[0], task.demo_area))
     latent = parts.add_latent(graph, task, vae, images, Size(DEMO_SIDE, DEMO_SIDE), mask)
     links |= {"model": model}
-    finish(graph, task, vae, links, latent)
+    finish(graph, task, vae, links, latent, images)
     return graph
 
 
@@ -59,8 +64,10 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     ``newest``: with a length in seconds and a turbo switch, which need nodes that the oldest supported ComfyUI lacks.
     """
     graph = new_graph(task.name, task)
+    if task is EXTEND:
+        return add_long_video(graph, task, add_models(graph, task, newest))
     place = GIVEN if task.given else VIDEO
-    size = Size(1280, 720, 121) if task in SKYREELS else Size(WIDTH, HEIGHT)
+    size = Size(1280, 720, 121) if task.family else Size(WIDTH, HEIGHT)
     if newest:
         size = parts.add_seconds(graph, place, size, fps_of(task))
     links = add_models(graph, task, newest)
@@ -71,7 +78,7 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
         images[0], mask = parts.add_margins(graph, images[0], MARGINS)
     links |= parts.add_prompts(graph, clip, task.prompt, AVOID)
     latent = parts.add_latent(graph, task, vae, images, size, mask)
-    finish(graph, task, vae, links, latent)
+    finish(graph, task, vae, links, latent, images)
     return graph
 
 
@@ -82,9 +89,9 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
         return {"model": parts.add_model(graph, T2V["name"], lora, files=[T2V])}
     if task is KSAMPLER:
         return {"model": parts.add_native_model(graph, T2V["name"], PUSA_LORA["name"], files=[T2V, PUSA_LORA])}
-    if task in SKYREELS:
-        settings = {"steps": SKYREELS_SETTINGS.steps, "cfg": SKYREELS_SETTINGS.cfg, "shift": SKYREELS_SETTINGS.shift}
-        return {"model": parts.add_model(graph, SKYREELS_V3["name"], "none", files=[SKYREELS_V3]), **settings}
+    if task.family is not None:
+        file, settings = MADE_FOR_LEVELS[task.family], {key: getattr(task.family, key) for key in SETTINGS}
+        return {"model": parts.add_model(graph, file["name"], "none", files=[file]), **settings}
     if task in WAN22:
         models = {}
         for slot, level, strength in (("model", "high", 1.5), ("model_low", "low", 1.4)):
@@ -102,15 +109,16 @@ def add_models(graph: Graph, task: Workflow, newest: bool) -> dict[str, Any]:
 
 
 def fps_of(task: Workflow) -> int:
-    return SKYREELS_SETTINGS.fps if task in SKYREELS else parts.FPS
+    return task.family.fps if task.family else parts.FPS
 
 
-def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot) -> None:
+def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot, images: list[Slot]) -> None:
     if task is KSAMPLER:
         links |= {"latent_image": latent, "steps": parts.STEPS, "cfg": parts.CFG}
         parts.add_video(graph, vae, links | {"sampler_name": "euler", "scheduler": "simple"}, "KSampler")
     else:
-        parts.add_video(graph, vae, links | {"latent": latent}, fps=fps_of(task))
+        around = (task.around, images) if task.around else None
+        parts.add_video(graph, vae, links | {"latent": latent}, fps=fps_of(task), around=around)
     if task is TRAIN:
         training = next(n for n, node in enumerate(graph.nodes, 1) if node.kind == "PusaTrainLora")
         with graph.at(RESULT):

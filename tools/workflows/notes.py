@@ -1,7 +1,7 @@
 """The note of each graph: what it does, what it needs, and what to try."""
 
-from .files import EXPERTS, LABELS, PUSA_LORA, SKYREELS_V3, T2V, TEXT_ENCODER, TURBO_LORA, VAE, Files
-from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22, Workflow
+from .files import EXPERTS, LABELS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, TURBO_LORA, VAE, Files
+from .tasks import KSAMPLER, TRAIN, WAN22, Workflow
 
 OPEN = "Double-click *Pusa video* to see all nodes."
 OLDER = "Double-click *Pusa video* to see all nodes. Nodes missing? Use api/{name}.json."
@@ -22,8 +22,8 @@ def files_of(task: Workflow) -> Files:
     """The model files of a task."""
     if task in WAN22:
         models = [entry for level in EXPERTS.values() for entry in level]
-    elif task in SKYREELS:
-        models = [SKYREELS_V3]
+    elif task.family is not None:
+        models = [MADE_FOR_LEVELS[task.family]]
     elif task is TRAIN:
         models = [T2V]
     else:

@@ -93,7 +93,7 @@ def thumbnails(client: ComfyClient, task: Workflow) -> dict[str, Image.Image]:
     if task is KSAMPLER:
         picture = with_label(picture, "KSampler")
     found = {demo_title(task): picture, user_title(task): picture}
-    for label, others in (("Wan2.2, 4 steps", WAN22), ("SkyReels-V3", SKYREELS)):
+    for label, others in (("Wan2.2, 4 steps", WAN22), ("SkyReels-V3", SKYREELS[:2]), ("SkyReels-V2-DF", SKYREELS[2:])):
         like = dict(zip(("image_to_video", "extension_13"), others, strict=True))
         if task.name in like:
             found[user_title(like[task.name])] = with_label(picture, label)

@@ -5,8 +5,8 @@ import { readLevels } from './levels_text.js'
 
 /**
  * `state`: whether the frame holds a picture. `named`: a text names it. `fromEnd`: it is counted from the end.
- * `image`: the file of the picture.
- * @typedef {{frame: number, pixels: [number, number], level: number, state: 'given' | 'empty' | 'unknown', named: boolean, fromEnd: boolean, image: string | null}} Cell
+ * `image`: the file of the picture. `area`: the level of a part of the frame, if a MASK gives it one.
+ * @typedef {{frame: number, pixels: [number, number], level: number, area: number | null, state: 'given' | 'empty' | 'unknown', named: boolean, fromEnd: boolean, image: string | null}} Cell
  *
  * @typedef {import('./video.js').Video} Video
  * @typedef {{cells: Cell[], lost: string[], error: import('./noise_levels.js').NoiseLevelError | null}} Strip
@@ -20,9 +20,10 @@ import { readLevels } from './levels_text.js'
  * @param {string} text
  * @param {Video} video
  * @param {LastRun | null} last
+ * @param {number | null} [area] the level of what is white in the MASK
  * @returns {Strip | null} null where nobody knows the length
  */
-export function stripOf(text, video, last) {
+export function stripOf(text, video, last, area = null) {
   const frames = video.frames ?? last?.frames ?? null
   if (frames === null || !(frames >= 1)) return null
   const cells = Array.from({ length: frames }, (_, frame) => bareCell(frame, video.given !== null))
@@ -35,8 +36,8 @@ export function stripOf(text, video, last) {
   if (video.given === null && last !== null && last.frames === frames) {
     for (const cell of cells) cell.state = last.given.includes(cell.frame) ? 'given' : 'empty'
   }
-  for (const before of video.texts) setLevels(cells, before)
-  const { lost, error } = setLevels(cells, text)
+  for (const before of video.before) setLevels(cells, before.text, before.area)
+  const { lost, error } = setLevels(cells, text, area)
   return { cells, lost, error }
 }
 
@@ -47,18 +48,21 @@ export function stripOf(text, video, last) {
  */
 function bareCell(frame, known) {
   const state = known ? 'empty' : 'unknown'
-  return { frame, pixels: pixelFramesOf(frame), level: 1, state, named: false, fromEnd: false, image: null }
+  return { frame, pixels: pixelFramesOf(frame), level: 1, area: null, state, named: false, fromEnd: false, image: null }
 }
 
 /**
+ * A text sets whole frames, and then a MASK a part of every frame.
  * @param {Cell[]} cells
  * @param {string} text
+ * @param {number | null} area
  */
-function setLevels(cells, text) {
+function setLevels(cells, text, area) {
   const reading = readLevels(text, cells.length)
   for (const [frame, { level, fromEnd }] of reading.named) {
-    Object.assign(cells[frame], { level, named: true, fromEnd })
+    Object.assign(cells[frame], { level, area: null, named: true, fromEnd })
   }
+  if (area !== null) for (const cell of cells) cell.area = area
   return reading
 }
 

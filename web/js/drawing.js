@@ -71,6 +71,7 @@ function drawCell(context, scene, cell) {
   const picture = scene.picture(cell.frame)
   if (picture) drawPicture(context, picture, left, width)
   else if (cell.state === 'empty') hatch(context, left, width)
+  if (cell.area !== null && cell.area !== cell.level) drawArea(context, cell.area, left, width)
   drawLevel(context, cell, left, width)
   if (scene.live) drawLive(context, scene.live[cell.frame], left, width)
   context.restore()
@@ -140,6 +141,28 @@ function drawLevel(context, cell, left, width) {
           : writtenLevel(Number(cell.level.toFixed(2)))
   if (width < 20) return // frame 0; the bubble says its number
   label(context, text, left + width / 2, Math.min(Math.max(y - 10, RULER + 10), RULER + CELLS - 32))
+}
+
+/**
+ * The level of a part of the frame: a dashed bar in the middle of the cell.
+ * @param {Context} context
+ * @param {number} level
+ * @param {number} left
+ * @param {number} width
+ */
+function drawArea(context, level, left, width) {
+  const top = Math.min(yOf(level), RULER + CELLS - 3)
+  const box = /** @type {const} */ ([left + width / 4, top, width / 2, RULER + CELLS - top])
+  context.globalAlpha = 0.45
+  context.fillStyle = INK.bar
+  context.fillRect(...box)
+  context.globalAlpha = 1
+  context.strokeStyle = INK.line
+  context.lineWidth = 1.5
+  context.setLineDash([4, 3])
+  context.strokeRect(...box)
+  context.setLineDash([])
+  if (width >= 20) label(context, 'area', left + width / 2, Math.min(top + 10, RULER + CELLS - 44))
 }
 
 /**

@@ -69,12 +69,12 @@ export class Editor {
   refresh() {
     const node = this.page.node()
     const graph = new RunGraph(node.graph?.rootGraph)
-    const { video, text } = maskInputs(graph, node)
+    const { video, text, area } = maskInputs(graph, node)
     const [linked, fps] = [graph.widget(node, TEXT) === null, framesPerSecond(graph, node)]
-    const seen = JSON.stringify([text, video, linked, fps, this.lastRun])
+    const seen = JSON.stringify([text, video, area, linked, fps, this.lastRun])
     if (seen === this.#seen) return
     this.#seen = seen
-    this.strip = stripOf(text ?? '', video, this.lastRun)
+    this.strip = stripOf(text ?? '', video, this.lastRun, area)
     this.view.cells = this.strip?.cells ?? []
     this.view.active = Math.max(Math.min(this.view.active, this.view.cells.length - 1), 0)
     this.view.fps = fps

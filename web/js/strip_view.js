@@ -12,7 +12,8 @@ export function describe(cell, level, fps) {
   const seconds = (/** @type {number} */ frame) => general(Number((frame / fps).toFixed(2)))
   const pixels = first === last ? `frame ${first}` : `frames ${first}–${last}`
   const state = level === 0 ? ', kept exactly' : level === 1 ? ', generated' : ''
-  return `level ${general(Number(level.toFixed(4)))}${state} · latent frame ${cell.frame} · ${pixels} · ${seconds(first)}–${seconds(last + 1)} s`
+  const area = cell.area === null ? '' : `, the mask's area ${general(Number(cell.area.toFixed(4)))}`
+  return `level ${general(Number(level.toFixed(4)))}${state}${area} · latent frame ${cell.frame} · ${pixels} · ${seconds(first)}–${seconds(last + 1)} s`
 }
 
 export class StripView {

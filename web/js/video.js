@@ -13,9 +13,12 @@ import { BYPASSED, inputSlot, isLinked, widgetOf } from './graph.js'
  * Frames that one node gives, at the noise level `level`. `image`: the file of a Load Image node.
  * @typedef {{first: number, last: number, fromEnd: boolean, image: string | null, level: number}} Given
  *
- * `frames`: latent frames, null where unknown. `given`: null where it is unknown which frames are given. `texts`: of the
+ * What a Frame Conditioning Mask says. `area`: the level of what is white in the MASK that is linked to it, if one is.
+ * @typedef {{text: string, area: number | null}} Levels
+ *
+ * `frames`: latent frames, null where unknown. `given`: null where it is unknown which frames are given. `before`: of the
  * Frame Conditioning Mask nodes on the way, in order.
- * @typedef {{frames: number | null, given: Given[] | null, texts: string[]}} Video
+ * @typedef {{frames: number | null, given: Given[] | null, before: Levels[]}} Video
  */
 
 const DEEPEST = 100 // nodes that are followed
@@ -31,7 +34,7 @@ const KEEPS_LENGTH = new Set([
   'Reroute',
 ])
 /** @type {Video} */
-const UNKNOWN = { frames: null, given: null, texts: [] }
+const UNKNOWN = { frames: null, given: null, before: [] }
 
 /** @param {Spot} spot */
 const typeOf = ({ node }) => node.comfyClass ?? node.type ?? ''
@@ -40,14 +43,26 @@ const typeOf = ({ node }) => node.comfyClass ?? node.type ?? ''
  * The LATENT that a mask gets, and the text of its noise levels; unknown where they differ from place to place.
  * @param {RunGraph} graph
  * @param {GraphNode} mask
- * @returns {{video: Video, text: string | null}}
+ * @returns {{video: Video, text: string | null, area: number | null}}
  */
 export function maskInputs(graph, mask) {
   const found = graph.spotsOf(mask).map((spot) => {
     const text = inputValue(graph, spot, 'noise_levels')
-    return { video: videoInto(graph, spot, 'latent', 0), text: typeof text === 'string' ? text : null }
+    const video = videoInto(graph, spot, 'latent', 0)
+    return { video, text: typeof text === 'string' ? text : null, area: areaOf(graph, spot) }
   })
-  return new Set(found.map((each) => JSON.stringify(each))).size === 1 ? found[0] : { video: UNKNOWN, text: null }
+  const one = new Set(found.map((each) => JSON.stringify(each))).size === 1
+  return one ? found[0] : { video: UNKNOWN, text: null, area: null }
+}
+
+/**
+ * The level of what is white in the MASK of a Frame Conditioning Mask; null where none is linked.
+ * @param {RunGraph} graph
+ * @param {Spot} spot
+ */
+function areaOf(graph, spot) {
+  const mask = graph.source(spot, inputSlot(spot.node, 'mask'))?.spot
+  return mask && mask.node.mode !== BYPASSED ? (numberOf(graph, spot, 'mask_level') ?? 1) : null
 }
 
 /**
@@ -163,7 +178,8 @@ function videoFrom(graph, source, depth) {
   if (type !== 'PusaFrameMask') return UNKNOWN
   const text = inputValue(graph, spot, 'noise_levels')
   const video = before()
-  return typeof text === 'string' ? { ...video, texts: [...video.texts, text] } : video
+  if (typeof text !== 'string') return video
+  return { ...video, before: [...video.before, { text, area: areaOf(graph, spot) }] }
 }
 
 /**
@@ -173,7 +189,7 @@ function videoFrom(graph, source, depth) {
  */
 function newVideo(graph, spot) {
   const length = numberOf(graph, spot, 'length')
-  return { frames: length === null ? null : latentLength(length), given: [], texts: [] }
+  return { frames: length === null ? null : latentLength(length), given: [], before: [] }
 }
 
 /**
