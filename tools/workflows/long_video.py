@@ -51,7 +51,7 @@ def _add(graph: Graph, **values: Any) -> Graph:
     with graph.at(VIDEO):
         number = graph.add("PusaExtendVideo", **values)
     for name, label in KNOBS.items():
-        if not isinstance(graph.nodes[number - 1].values[name], Slot):
+        if name not in ("steps", "cfg") or not isinstance(graph.nodes[number - 1].values[name], Slot):  # of turbo
             graph.knob(name, label, (number, name))
     with graph.at(RESULT):
         graph.add("SaveVideo", "The video", video=graph.slot(number), filename_prefix=f"video/pusa_{graph.name}")

@@ -128,7 +128,9 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
     values: dict[str, Any] = {key: given.file}
     with graph.at(PICTURES):
-        image = graph.slot(graph.find(kind, values) or graph.add(kind, given.title, **values))
+        image = graph.slot(
+            graph.find(kind, values) or graph.add(kind, "The clip" if given.end else given.title, **values)
+        )
     if given.length == 1:
         return image
     whole = given.length == FRAMES
@@ -147,7 +149,7 @@ def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
     if task.around and not task.around.joins:  # all of the clip is shown, and its ends are given
         with graph.at(PICTURES):
             whole: dict[str, Any] = {"seed": task.seed, "first": 0, "length": FRAMES}
-            clip = graph.find("PusaDemoClip", whole) or graph.add("PusaDemoClip", given.title, **whole)
+            clip = graph.find("PusaDemoClip", whole) or graph.add("PusaDemoClip", "The clip", **whole)
         with graph.at(GIVEN):
             taken: dict[str, Any] = {"batch_index": given.first, "length": given.length}
             return graph.add("ImageFromBatch", "Select frames", image=graph.slot(clip), **taken)

@@ -16,11 +16,15 @@ WIDTH, HEIGHT, FRAMES = 832, 480, 81
 
 @dataclass(frozen=True)
 class KeyframeSource:
-    """The source of a slot's frames: the demo clip starting at frame ``first``, or the user's ``file``."""
+    """The source of a slot's frames: the demo clip starting at frame ``first``, or the user's ``file``.
+
+    ``end``: which end of the file, where both are used.
+    """
 
     place: Place
     first: int
     file: str
+    end: str = ""
 
     @property
     def title(self) -> str:
@@ -28,7 +32,7 @@ class KeyframeSource:
 
     @property
     def name(self) -> str:
-        return self.file.partition(".")[0]
+        return self.end or self.file.partition(".")[0]
 
     @property
     def length(self) -> int:
@@ -314,8 +318,8 @@ CLIPS = (
         "Loop a clip",
         "New frames lead from the end of a clip back to its start, so that it can play for ever.",
         given=(
-            KeyframeSource(Place("Clip", 0, 21, last=True), 60, "clip.mp4"),
-            KeyframeSource(Place("Clip", -1, 20), 0, "clip.mp4"),
+            KeyframeSource(Place("End of the clip", 0, 21, last=True), 60, "clip.mp4", "end"),
+            KeyframeSource(Place("Start of the clip", -1, 20), 0, "clip.mp4", "start"),
         ),
         levels="0-3:0, 4:0.1, 5:0.3, 16:0.3, 17:0.1, 18-20:0",
         around=Around(21, 40, joins=False),
