@@ -75,6 +75,8 @@ def hard_flags(steps: int) -> list[str]:
         "--train.warmup=5",
         "--train.schedule=cosine",
         "--train.p_region=0.5",
+        "--train.p_history=0.5",
+        "--train.p_own_history=0.5",
         "--train.swap_blocks=3",
         "--model.base_dtype=fp8",
         "--data.excerpt=all",

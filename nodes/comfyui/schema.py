@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 LABELS = {
+    "base_dtype": "Type of frozen weights",
     "cfg": "CFG",
     "ema": "EMA",
     "fps": "FPS",

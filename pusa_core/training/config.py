@@ -135,15 +135,20 @@ class TrainOptions:
         "keep frozen weights in main memory and fetch them block by block", default=False, node=NodeInput(28)
     )
     compile: bool = option(
-        "compile the blocks with torch.compile; needs Triton for a GPU, a C++ compiler for a CPU", default=False
+        "compile the blocks with torch.compile; needs Triton for a GPU, a C++ compiler for a CPU",
+        default=False,
+        node=NodeInput(52),
     )
     attention: Backend = option(
-        "PyTorch's attention: auto, the one that it finds best, or flash, efficient, cudnn or math", default="auto"
+        "PyTorch's attention: auto, the one that it finds best, or flash, efficient, cudnn or math",
+        default="auto",
+        node=NodeInput(53),
     )
     swap_blocks: int = option(
         "blocks whose frozen weights are kept in main memory; the next one is fetched while one computes",
         default=0,
         ge=0,
+        node=NodeInput(51, max=1000),
     )
     seed: int = option(
         "seed of all random numbers",

@@ -114,8 +114,9 @@ class Batches:
         samples = [self._sample(self.entries[clips[i]], index * len(clips) + i, noise_range) for i in self.share]
         latents, context, noise, sigmas, frames = (torch.stack(parts) for parts in zip(*samples, strict=True))
         # the same in every process, as the pass that makes histories is a collective one
-        own, *levels = torch.rand(1 + len(samples), generator=generator(self.sampling.seed, "own history", index))
-        history = OwnHistory(frames, torch.stack(levels)) if own < self.sampling.p_own_history else None
+        own, *levels = torch.rand(1 + len(clips), generator=generator(self.sampling.seed, "own history", index))
+        level = torch.stack(levels)[self.share.start : self.share.stop]
+        history = OwnHistory(frames, level) if own < self.sampling.p_own_history else None
         return Batch(latents, context, noise, sigmas, history)
 
     def _sample(self, entry: Entry, number: int, noise_range: NoiseRange) -> tuple[Tensor, ...]:

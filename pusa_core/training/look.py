@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from textwrap import wrap
 
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +21,7 @@ FONTS = ("NotoSansCJK-Regular.ttc", "msyh.ttc", "PingFang.ttc", "Arial Unicode.t
 """The first that the system has; Pillow's own font knows little more than English."""
 
 
-def contact_sheet(entries: Sequence[Entry], held_out: Collection[Entry], skip: Skip) -> Image.Image:
+def contact_sheet(entries: Sequence[Entry], held_out: Set[Entry], skip: Skip) -> Image.Image:
     """Draw the excerpts; only those that are shown are read. A clip that cannot be decoded is reported to ``skip``."""
     chosen = entries
     if len(entries) > ROWS:
@@ -46,7 +46,7 @@ def contact_sheet(entries: Sequence[Entry], held_out: Collection[Entry], skip: S
     return sheet
 
 
-def _summary(entries: Sequence[Entry], held_out: Collection[Entry], shown: int) -> Iterator[str]:
+def _summary(entries: Sequence[Entry], held_out: Set[Entry], shown: int) -> Iterator[str]:
     clips = {entry.clip.path for entry in entries}
     validation = len({entry.clip.path for entry in held_out})
     yield f"{len(entries)} excerpts of {len(clips)} clips, {validation} of them for validation"

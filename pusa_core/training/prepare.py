@@ -135,7 +135,7 @@ class Preparation:
         """A contact sheet of the excerpts; nothing is encoded."""
         entries = [entry for found in self._found for entry in found]
         _, held_out = split(entries, self.config.data.validation)
-        return contact_sheet(entries, held_out, self._skip)
+        return contact_sheet(entries, frozenset(held_out), self._skip)
 
     def _find(self) -> list[list[Entry]]:
         """The excerpts of the clips of each folder."""

@@ -97,8 +97,8 @@ def _train(
         if config.output.wandb:
             import_wandb(config.output.wandb)
         if options.look is not None:
-            picture = Preparation(config, load_vae, load_text, process, report).look()
-            write_whole(options.look, partial(picture.save, format="PNG"))
+            preparation = Preparation(config, load_vae, load_text, process, report)
+            process.first(partial(draw_look, preparation, options.look))
             report("look", picture=_path(options.look))
             return 0
         if config.model.low_noise_checkpoint and isinstance(process, AcceleratedLaunch):
@@ -144,6 +144,10 @@ def _train(
         end = {"step": 0, "checkpoint": None, "lora": None, "plot": None}
         report("stopped", **(trainer.finish() if trainer is not None and trainer.step else end))
         return STOPPED
+
+
+def draw_look(preparation: Preparation, path: Path) -> None:
+    write_whole(path, partial(preparation.look().save, format="PNG"))
 
 
 def check_output(config: Config, resume: bool) -> Run:

@@ -47,6 +47,7 @@ class ModelOptions:
     base_dtype: BaseDtype = option(
         "frozen layers of the blocks: auto, fp8 where the file has it; full, all in dtype; fp8 or int8, half of bf16",
         default="auto",
+        node=NodeInput(50),
     )
 
     def __post_init__(self) -> None:

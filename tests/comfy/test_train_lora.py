@@ -58,7 +58,8 @@ def status(comfy: ComfyClient, prompt: str) -> str:
 
 
 def test_the_lora_is_trained_registered_and_loaded_in_one_graph(comfy: ComfyClient, server_base: Path) -> None:
-    graph = training(output_name="whole", sample_every=STEPS, sample_prompt="a small red square moves slowly left")
+    sampled = {"sample_every": STEPS, "sample_prompt": "a small red square moves slowly left"}
+    graph = training(output_name="whole", expert="low noise", excerpt="spread", frames=17, p_history=0.5, **sampled)
     graph["show"] = {"class_type": "PreviewAny", "inputs": {"source": [key_of(graph, "PusaLoad"), 1]}}
     outputs = comfy.run(graph)
     plot = comfy.file(outputs[key_of(graph, "PusaTrainLora")]["images"][0])
@@ -68,6 +69,9 @@ def test_the_lora_is_trained_registered_and_loaded_in_one_graph(comfy: ComfyClie
     assert len(checkpoints(server_base, "whole")) == 2
     samples = server_base / "output" / "pusa_training" / "whole" / "samples"
     assert {path.suffix for path in samples.iterdir()} == {".png", ".mp4"}
+    options = (samples.parent / "config.toml").read_text(encoding="utf-8")
+    for line in ("noise_range = [0.0, 0.875]", 'excerpt = "spread"', "excerpt_count = 4", "p_history = 0.5"):
+        assert line in options.splitlines()
 
 
 def test_interrupt_stops_within_few_steps_and_the_next_run_goes_on(comfy: ComfyClient, server_base: Path) -> None:

@@ -38,6 +38,21 @@ def test_a_share_of_the_batches_has_histories_of_the_networks_own_and_nothing_el
     assert len({level for history in made for level in history.level.tolist()}) == 2 * len(made)
 
 
+def test_processes_share_the_histories_of_one_process(batches):  # noqa: F811
+    options = {"p_history": 1.0, "p_own_history": 0.5}
+    together = batches(batch=4, **options)
+    shares = [batches(batch=2, rank=rank, world=2, **options) for rank in range(2)]
+    made = 0
+    for index in range(12):
+        whole, *parts_of_it = (each[index].history for each in (together, *shares))
+        assert all((part is None) == (whole is None) for part in parts_of_it)
+        if whole is not None:
+            made += 1
+            assert torch.equal(whole.level, torch.cat([part.level for part in parts_of_it]))
+            assert torch.equal(whole.frames, torch.cat([part.frames for part in parts_of_it]))
+    assert made > 2
+
+
 def test_a_network_that_is_right_makes_the_clip_itself():
     latents, noise = torch.randn(2, 16, 4, 2, 2), torch.randn(2, 16, 4, 2, 2)
     frames = torch.tensor([[False, True, False, False], [True, True, True, False]])
@@ -45,6 +60,8 @@ def test_a_network_that_is_right_makes_the_clip_itself():
 
     def exact(noisy, timestep, context):
         level = (timestep / 1000).view(-1, 1, 1, 1, 1)
+        added = (noisy - (1 - level) * latents) / level
+        assert not torch.isclose(added, noise, atol=1e-3).any(dim=0).float().mean() > 0.1  # none that it gets later
         return (noisy - latents) / level
 
     made, trained = make_history(exact, latents, torch.zeros(2, 1, 8), noise, history)
