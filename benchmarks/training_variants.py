@@ -15,6 +15,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from pusa_core import WanConfig, WanModel
+from pusa_core.model.attention import attention_by
+from pusa_core.model.compile import compiled
 from pusa_core.model.device import DTYPES
 from pusa_core.training import attach_lora, loss_weight
 from pusa_core.training.config import Config
@@ -36,6 +38,7 @@ GIB = 2**30
 TARGETS = ["q", "k", "v", "o", "ffn.0", "ffn.2"]  # as in the public script
 VARIANTS = {
     "ours": "`pusa_core.training`; LoRA weights in fp32",
+    "ours-compiled": "the same with `train.compile`, on a CPU also with `train.attention = math`",
     "peft": "plain loop with PEFT; LoRA weights in fp32, autocast if the network is bf16",
     "peft-bf16": "plain loop with PEFT; LoRA weights and their optimiser state in bf16",
 }
@@ -54,7 +57,9 @@ class Size:
 
     @property
     def variants(self) -> list[str]:
-        return [name for name in VARIANTS if self.dtype == "bf16" or name != "peft-bf16"]
+        """Without what makes no difference in fp32, or what takes a minute to compile where the script is tested."""
+        left_out = {"fp32": "peft-bf16"}.get(self.dtype), "ours-compiled" if self.network.num_layers < 8 else None
+        return [name for name in VARIANTS if name not in left_out]
 
     def config(self, folder: Path, device: str) -> Config:
         """The training options. The network's weights are random, so the files are empty placeholders."""
@@ -105,11 +110,14 @@ class RandomBatches:
         return Batch(latents, context, noise, sample_sigmas(1, shape[2], generator=random))
 
 
-def ours(size: Size, config: Config) -> Callable[[int], float]:
+def ours(size: Size, config: Config, compile_blocks: bool) -> Callable[[int], float]:
     launch = Launch(config.train)
     model = TrainedWan(size.network, device=launch.device, dtype=DTYPES[size.dtype])
     model.checkpointing, model.offload = size.recompute, size.offload
     adapters = attach_lora(model, size.rank)
+    if compile_blocks:
+        model.compiled = [compiled(block) for block in model.blocks]
+        model.attend = attention_by("auto" if launch.device.type == "cuda" else "math")
     optimizer = build_optimizer(config.train, trainable(model))
     data: Any = None  # a step only uses its batches
     batches: Any = RandomBatches(size)
@@ -175,7 +183,8 @@ def run_variant(variant: str, size: Size, device: str, steps: int) -> dict:
         on_gpu = torch.device(device).type == "cuda"
         torch.manual_seed(0)
         try:
-            step = ours(size, config) if variant == "ours" else plain(size, config, LORA_DTYPES[variant])
+            own = variant.startswith("ours")
+            step = ours(size, config, "compiled" in variant) if own else plain(size, config, LORA_DTYPES[variant])
             seconds, losses = [], []
             for index in range(steps + 1):
                 started = time.perf_counter()

@@ -32,18 +32,20 @@ NAME = "pusa_demo_lora.safetensors"
 RATE, WARM_UP, SHIFT, BATCH = 4e-4, 20, 12, 16  # as in the last run of demo/README.md, at half its rate
 
 
-def train(folder: Path, p_region: float, steps: int) -> Path:
-    """The LoRA of one run, trained by the trainer's own command; a run that was stopped goes on."""
+def train(folder: Path, steps: int, **more: object) -> Path:
+    """The LoRA of one run, trained by the trainer's own command; a run that was stopped goes on.
+
+    ``more``: options such as ``train_p_region=0.3``.
+    """
     options = {
         "output.folder": folder,
         "model.init_lora": LORA,
         "train.shift": SHIFT,
         "train.batch": BATCH,
         "train.lr": RATE,
-        "train.warmup": WARM_UP,
+        "train.warmup": min(WARM_UP, steps),
         "train.steps": steps,
-        "train.p_region": p_region,
-    }
+    } | {name.replace("_", ".", 1): value for name, value in more.items()}
     flags = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "pusa_core.training", "--config", "configs/demo.toml", *flags, "--resume"]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -104,7 +106,7 @@ def main() -> None:
     loras = {"as it is": Path(LORA)}
     for p_region in (0.0, args.p_region):
         label = f"p_region {p_region:g}"
-        loras[label] = train(args.folder / f"{p_region:g}", p_region, args.steps)
+        loras[label] = train(args.folder / f"{p_region:g}", args.steps, train_p_region=p_region)
     store = args.folder / f"errors-{args.clips}-{args.steps}-{args.p_region:g}.json"
     results = json.loads(store.read_text()) if store.exists() else {}
     for label, file in loras.items():

@@ -47,10 +47,14 @@ def give(vae: WanVae, task: Workflow, scene: Scene, end_alone: bool) -> Given:
     return replace(placed, latents=torch.cat([placed.latents[:, :, :-1], vae.encode(keyframes[-1].frames)], dim=2))
 
 
+def together(given: list[Given]) -> Given:
+    """The given frames of several scenes as a batch."""
+    return replace(given[0], latents=torch.cat([each.latents for each in given]))
+
+
 def sample(model: WanModel, given: list[Given], scenes: list[Scene]) -> list[np.ndarray]:
-    together = replace(given[0], latents=torch.cat([each.latents for each in given]))
     context = torch.cat([encode_text(scene.caption) for scene in scenes])
-    return decode(generate_latents(model, together, context, encode_text(""), SETTINGS))
+    return decode(generate_latents(model, together(given), context, encode_text(""), SETTINGS))
 
 
 def places(levels: Tensor) -> tuple[list[int], list[int]]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .axes import rearrange
 
@@ -27,6 +28,30 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """PyTorch's scaled dot-product attention, with whichever backend PyTorch finds best."""
     q, k, v = (rearrange(x, "b n heads d -> b heads n d") for x in (q, k, v))
     return rearrange(F.scaled_dot_product_attention(q, k, v), "b heads n d -> b n (heads d)")
+
+
+Backend = Literal["auto", "flash", "efficient", "cudnn", "math"]
+"""Of PyTorch's scaled dot-product attention; auto: the one that PyTorch finds best."""
+_BACKENDS = {
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",  # from PyTorch 2.5 on
+    "math": "MATH",
+}
+
+
+def attention_by(backend: Backend) -> Attention:
+    """:func:`attention` by one backend; it raises ``RuntimeError`` where that cannot compute it."""
+    if backend == "auto":
+        return attention
+
+    chosen = getattr(SDPBackend, _BACKENDS[backend])
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel(chosen):
+            return attention(q, k, v)
+
+    return attend
 
 
 def hook_self_attention(block: Block, hook: AttentionHook) -> Block:

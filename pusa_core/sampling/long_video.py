@@ -121,14 +121,22 @@ def make_hop(
 
 
 def make_chunk(past: Past, recipe: Recipe, settings: Settings, seed: int, prompt: str, sample: Sample) -> Made:
-    """All new frames of a window, sampled together; the history is noised to its levels and denoised along."""
+    """All new frames of a window, sampled together; the history is noised to its levels and denoised along.
+
+    What the window makes of the history is not shown, but how it differs from what was shown fades out over the seam.
+    """
     given, levels = past.context(recipe)
     new = past.window - len(levels)
     draw = _noise_like(past.newest, seed)
     given = torch.cat((given, _zeros(past.newest, new)), dim=2)
     table = sigma_table(flow_sigmas(settings.steps, settings.shift), torch.cat((levels, torch.ones(new))))
-    window = Window(given, draw(past.window), table, len(levels), seed)
-    return Made(past.matched(sample(window, prompt)[:, :, len(levels) :], recipe))
+    sampled = sample(Window(given, draw(past.window), table, len(levels), seed), prompt)
+    made = past.matched(sampled[:, :, len(levels) :], recipe)
+    if len(levels) and recipe.fade:
+        jump = given[:, :, len(levels) - 1] - past.matched(sampled, recipe)[:, :, len(levels) - 1]
+        weight = torch.linspace(1, 0, recipe.fade + 2)[1:-1][:new]
+        made[:, :, : len(weight)] += jump[:, :, None] * weight.view(-1, 1, 1)
+    return Made(made)
 
 
 def make_blocks(

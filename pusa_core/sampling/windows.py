@@ -26,7 +26,9 @@ class Recipe:
     ``block`` frames are finished and as many begun at a time. ``anchor``: whether the first latent frame of the video
     is in every window. ``history``: how many of the newest latents are; they are noised to ``levels``, a ramp from the
     older to the newer. ``match_colour``: set mean and deviation of every latent channel of new frames to those of the
-    first scene. ``history_guidance``: :class:`pusa_core.sampling.sampler.HistoryGuidance`; 1 is off.
+    first scene. ``history_guidance``: :class:`pusa_core.sampling.sampler.HistoryGuidance`; 1 is off. ``fade``: a chunk
+    makes something else of the newest latent than what was shown of it, a jump at the seam; the difference is added to
+    so many new latents, less to each.
     """
 
     mode: Mode = "chunk"
@@ -36,6 +38,7 @@ class Recipe:
     match_colour: bool = True
     history_guidance: float = 1.0
     block: int = 4
+    fade: int = 6
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -49,6 +52,8 @@ class Recipe:
             check_level(level, "the history")
         if not torch.isfinite(torch.tensor(self.history_guidance)):
             raise ValueError(f"history guidance is {self.history_guidance}; give a finite number (1 turns it off)")
+        if self.fade < 0:
+            raise ValueError(f"fade is {self.fade}; give a number of latent frames (6 is the default, 0 turns it off)")
         if self.block < 1:
             raise ValueError(f"block is {self.block}; at least 1 latent frame is finished at a time (4 is the default)")
 

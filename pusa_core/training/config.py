@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..model.attention import Backend
 from ..sampling.keyframes import first_latent, latent_length
 from ..sampling.pipeline import parse_keyframe
 from .objective import FULL_RANGE, Weighting, check_range
@@ -132,6 +133,12 @@ class TrainOptions:
     )
     offload_weights: bool = option(
         "keep frozen weights in main memory and fetch them block by block", default=False, node=NodeInput(28)
+    )
+    compile: bool = option(
+        "compile the blocks with torch.compile; needs Triton for a GPU, a C++ compiler for a CPU", default=False
+    )
+    attention: Backend = option(
+        "PyTorch's attention: auto, the one that it finds best, or flash, efficient, cudnn or math", default="auto"
     )
     swap_blocks: int = option(
         "blocks whose frozen weights are kept in main memory; the next one is fetched while one computes",

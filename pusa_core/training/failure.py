@@ -66,6 +66,8 @@ def _describe(error: Exception, step: int) -> str:
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return f"step {step} failed: {MEMORY} ({error})"
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return f"step {step} failed: train.compile does not work here; turn it off ({error})"
     kind = "" if isinstance(error, CacheError | SaveError | ValueError) else f"{type(error).__name__}: "
     return f"step {step} failed: {kind}{error}"
 

@@ -21,8 +21,41 @@ FREE = {
     "train.swap_blocks",
 }
 """Options that do not affect the weights and may change on resume. So may all of [output]."""
-ADJUSTABLE = ("train.lr", "train.steps", "train.warmup", "train.schedule", "train.cycles")
-"""Options that set the learning rate of a step, and nothing else. A resumed run may have others from then on."""
+ADJUSTABLE = {
+    "model.base_dtype",
+    "model.dtype",
+    "processes",
+    "train.accumulate",
+    "train.attention",
+    "train.batch",
+    "train.clip",
+    "train.compile",
+    "train.cycles",
+    "train.lr",
+    "train.schedule",
+    "train.steps",
+    "train.warmup",
+    "train.weight_decay",
+}
+"""What a step reads from the options alone. A resumed run may have others from then on."""
+REASONS = {
+    "model.checkpoint": "the trained weights belong to the other model",
+    "model.low_noise_checkpoint": "the trained weights belong to the other model",
+    "model": "the run has begun with the other one",
+    "data": "the run would go on with other samples, and its curves would be of both",
+    "data.validation": "clips that were trained on would be held out",
+    "train": "the loss would be another one, and the curves would be of both",
+    "train.mode": "the saved weights are others",
+    "train.rank": "the saved weights have the other rank",
+    "train.alpha": "the saved weights were trained at the other strength",
+    "train.optimizer": "the saved state is the other one's",
+    "train.optimizer_args": "the saved state was made with the others",
+    "train.betas": "the saved moments were made with the others",
+    "train.ema": "the saved average was made with the other decay",
+    "train.seed": "clips and noise would be drawn anew, some of them twice",
+    "train.switch_every": "the experts' own steps would be counted anew",
+}
+"""Why a resumed run may not have another value, by option, or else by section."""
 
 Identity = Mapping[str, Mapping[str, Any]]
 
@@ -73,8 +106,10 @@ def check_same(saved: Identity, now: Identity, folder: Path) -> list[str]:
             if name in saved:
                 changes.append(what)
             continue
+        why = REASONS.get(name) or REASONS[name.partition(".")[0]]
         raise ValueError(
-            f"cannot resume the run in {folder}: {what}; set it back, or choose another output.folder for a new run"
+            f"cannot resume the run in {folder}: {what}, but {why}; set it back, or choose another output.folder for a "
+            f"new run"
         )
     return changes
 

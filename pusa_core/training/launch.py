@@ -108,6 +108,8 @@ class AcceleratedLaunch(Launch):
                 "train.swap_blocks and train.offload_weights do not work with FSDP2 and DeepSpeed, which place the "
                 "weights themselves; turn them off, or use DDP"
             )
+        if self.sharded and options.compile:
+            raise ValueError("train.compile works in one process and with DDP; turn it off for FSDP2 and DeepSpeed")
         if (plugin := self.accelerator.state.deepspeed_plugin) is not None:
             plugin.deepspeed_config |= {
                 "train_micro_batch_size_per_gpu": options.batch,
@@ -176,6 +178,12 @@ class AcceleratedLaunch(Launch):
         return folder
 
     def load_shards(self, folder: Path) -> None:
+        if (self._engine is not None) != folder.exists():
+            was, now = ("with", "without") if folder.exists() else ("without", "with")
+            raise ValueError(
+                f"the checkpoint {folder.parent} was made {was} DeepSpeed; it cannot be resumed {now} it: start it as "
+                f"before"
+            )
         if self._engine is not None:
             self._engine.load_checkpoint(str(folder), SHARD, load_module_strict=False)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..model.attention import Attention, Block, attention, attention_by
+from ..model.compile import compiled
 from ..model.device import DTYPES
 from ..model.dit import WanModel
 from ..weights.checkpoints import Checkpoint, expected_shapes, read_checkpoint
@@ -26,12 +28,15 @@ class TrainedWan(WanModel):
     """A :class:`WanModel` with fp32 inputs that computes in its own dtype, or in bf16 with fp32 weights (``autocast``).
 
     ``checkpointing``: gradient checkpointing per block. ``offload``: keep saved activations in main memory. ``swap``:
-    has the frozen weights of some blocks in main memory.
+    has the frozen weights of some blocks in main memory. ``compiled``: what runs in place of the blocks in training.
+    ``attend``: the attention kernel.
     """
 
     _no_split_modules = ("WanBlock",)  # accelerate shards the model block by block
 
     checkpointing = False
+    compiled: Sequence[Block] | None = None
+    attend: Attention = staticmethod(attention)
     offload = False
     swap: BlockSwap | None = None
     autocast = False
@@ -39,7 +44,9 @@ class TrainedWan(WanModel):
     def forward(self, latents: Tensor, timestep: Tensor, context: Tensor, **kwargs: Any) -> Tensor:
         dtype = self.patch_embedding.weight.dtype
         recompute = self.checkpointing and torch.is_grad_enabled()
-        blocks: list[Callable[..., Tensor]] = list(self.blocks)
+        compiled = self.compiled if self.training and torch.is_grad_enabled() else None
+        blocks: list[Callable[..., Tensor]] = list(compiled or self.blocks)
+        kwargs.setdefault("attend", self.attend)
         if self.swap is not None:
             blocks = [self.swap.around(index, block) for index, block in enumerate(blocks)]
         if recompute:
@@ -119,16 +126,22 @@ def build_network(
     swapped = options.swapped_blocks(len(model.blocks))
     _load_weights(model, source.checkpoint, "full" if full else config.model.base_dtype, dtype, device, swapped)
     model.checkpointing, model.offload = options.gradient_checkpointing, options.offload_checkpoints
+    model.attend = attention_by(options.attention)
     model.autocast = full and config.model.dtype == "bf16"
     if full:
-        return model.train().requires_grad_(True), {}
+        return _compiled(model.train().requires_grad_(True), options), {}
     torch.manual_seed(options.seed)
     adapters = attach_lora(model, options.rank, options.alpha or options.rank, options.dropout, device)
     if source.start is not None:
         start_from(adapters, source.start)
     if swapped:
         model.swap = BlockSwap(list(model.blocks), swapped, device)
-    return model.train(), adapters
+    return _compiled(model.train(), options), adapters
+
+
+def _compiled(model: TrainedWan, options: TrainOptions) -> TrainedWan:
+    model.compiled = [compiled(block) for block in model.blocks] if options.compile else None
+    return model
 
 
 def _load_weights(

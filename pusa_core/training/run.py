@@ -166,6 +166,13 @@ def newest_run(config: Config, identity: Identity) -> tuple[Saved | None, list[s
     folder = Path(config.output.folder)
     saved = newest_checkpoint(folder)
     changes = check_same(saved.info["identity"], identity, folder) if saved is not None else []
+    if saved is not None and saved.shards.exists():
+        before, now = (entry["processes"]["value"] for entry in (saved.info["identity"], identity))
+        if before != now:
+            raise ValueError(
+                f"cannot resume the run in {folder}: processes was {before}, now it is {now}, but DeepSpeed has "
+                f"divided the optimiser's state among them; start {before}, or choose another output.folder"
+            )
     if changes:
         log.info("the run is resumed with changes: %s", "; ".join(changes))
     return saved, changes

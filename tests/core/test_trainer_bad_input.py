@@ -68,7 +68,9 @@ def test_a_run_is_neither_overwritten_nor_continued_by_another(demo_clips, tmp_p
     finish(arguments)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert "already holds a run; add --resume" in refusal(arguments)
-    assert "train.rank was 8, now it is 4; set it back" in refusal([*arguments, "--resume", "--train.rank=4"])
+    assert "train.rank was 8, now it is 4, but the saved weights have the other rank; set it back" in refusal(
+        [*arguments, "--resume", "--train.rank=4"]
+    )
     other = tmp_path / "other.safetensors"
     save_file({name: value + 1 for name, value in load_file(DIT).items()}, other)
     assert "model.checkpoint was" in refusal([*arguments, "--resume", f"--model.checkpoint={other}"])

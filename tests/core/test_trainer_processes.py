@@ -24,30 +24,31 @@ ZERO2 = {
     "ACCELERATE_MIXED_PRECISION": "no",
 }
 FLAGS = ["--train.accumulate=2", "--train.clip=0", "--data.validation=1", "--output.validate_every=1"]
+TWO_STEPS = ["--train.batch=2", "--train.steps=2", "--output.save_every=1"]
 STATE = "checkpoints/step_00000001/state.safetensors"
 
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     path = write("scale_weight", load_file(DIT), tmp_path_factory.mktemp("fp8"))
-    return [*FLAGS, f"--model.checkpoint={path}", "--train.steps=1"]
+    return [*FLAGS, f"--model.checkpoint={path}"]
 
 
 @pytest.fixture(scope="module")
 def one_process(demo_clips, flags, tmp_path_factory):
     run = tmp_path_factory.mktemp("one") / "run"
-    finish(command(demo_clips, run, *flags, "--train.batch=2"))
+    finish(command(demo_clips, run, *flags, *TWO_STEPS))
     return run
 
 
 @pytest.mark.parametrize(("environment", "more"), [({}, ["--train.swap_blocks=4"]), (FSDP2, [])], ids=["DDP", "FSDP2"])
-def test_gradients_of_two_processes_are_those_of_twice_the_batch(
+def test_gradients_of_two_processes_are_those_of_twice_the_batch_and_one_process_goes_on(
     demo_clips, one_process, flags, tmp_path, environment, more
 ):
     """The file is in fp8: it is held so, but for FSDP2, which widens it. Blocks are swapped with DDP alone."""
     needs(environment)
     run = tmp_path / "run"
-    two_processes(command(demo_clips, run, *flags, *more), **environment)
+    two_processes(command(demo_clips, run, *flags, *more, "--train.steps=1"), **environment)
     expected, found = load_file(one_process / STATE), load_file(run / STATE)
     assert expected.keys() == found.keys()
     # after the first step Adam's first moment is (1 - beta1) times the gradient
@@ -56,9 +57,13 @@ def test_gradients_of_two_processes_are_those_of_twice_the_batch(
     assert len(moments) == 120 and largest > 0
     for name in moments:
         assert (found[name] - expected[name]).abs().max() < 1e-5 * largest, name
-    lines = [(folder / "metrics.csv").read_text().splitlines()[1].split(",") for folder in (one_process, run)]
-    numbers = [[float(text) for place, text in enumerate(line) if place != 3] for line in lines]  # but for the seconds
-    assert numbers[1] == pytest.approx(numbers[0], rel=1e-5)
+    events = finish(command(demo_clips, run, *flags, *TWO_STEPS, "--resume"))
+    (changes,) = [event["changes"] for event in events if event["event"] == "resumed"]
+    assert "processes was 2, now it is 1" in changes
+    one, other = ((folder / "metrics.csv").read_text().splitlines()[1:] for folder in (one_process, run))
+    for lines in zip(one, other, strict=True):
+        numbers = [[float(text) for place, text in enumerate(line.split(",")) if place != 3] for line in lines]
+        assert numbers[1] == pytest.approx(numbers[0], rel=1e-5)  # but for the seconds
 
 
 def needs(environment):

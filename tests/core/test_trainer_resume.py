@@ -21,8 +21,13 @@ from benchmarks.resume_kills import (
     run_with_kills,
     started,
 )
+from pusa_core import load_lora, load_model
 from pusa_core.cli.train import main
 from pusa_core.training.resume import newest_checkpoint, write_checkpoint
+from pusa_core.weights.checkpoints import expected_shapes, read_checkpoint
+from pusa_core.weights.demo_files import DIT
+from pusa_core.weights.lora import match_lora
+from tests.support.forms import write
 
 STEPS = 14
 
@@ -39,6 +44,16 @@ def test_a_training_killed_at_random_moments_ends_as_if_undisturbed(demo_clips, 
     kills = run_with_kills(command(demo_clips, run, *hard_flags(STEPS), "--resume"), run, killer, 3)
     assert kills >= 1
     assert differences(straight, run, STEPS) == []
+
+
+def test_a_lora_from_a_base_in_fp8_is_for_every_form_of_the_model(straight, tmp_path):
+    path = straight / "pusa_lora.safetensors"
+    assert {name.split(".")[0] for name in load_file(path)} == {"diffusion_model"}  # as of any other base
+    for file in (DIT, write("scale_weight", load_file(DIT), tmp_path)):
+        checkpoint = read_checkpoint(file)
+        match = match_lora(load_lora(path), dict(expected_shapes(checkpoint.config)))
+        assert (len(match.layers), match.unused) == (60, ())
+        assert load_model(file, loras=[(path, 1.4)], device="cpu").source.endswith("strength 1.4")
 
 
 def pause(process):
@@ -64,7 +79,12 @@ def test_a_run_of_several_folders_is_resumed_bit_by_bit_wherever_they_are(demo_c
         given = [flag for flag in command(demo_clips, folder) if not flag.startswith(("--data.folder", "--progress"))]
         assert main([*given[3:], f"--data.cache={tmp_path / 'cache'}", sources, "--output.save_every=3", *flags]) == 0
 
-    run(tmp_path / "straight", "--train.steps=6")
+    samples = [{"prompt": "a red square"}, {"prompt": "a red square", "seed": 3}]
+    flags = [f"--output.samples={json.dumps(samples)}", "--output.sample_every=6", "--output.sample_steps=1"]
+    run(tmp_path / "straight", "--train.steps=6", *flags)
+    first, second = sorted((tmp_path / "straight" / "samples").glob("*.mp4"))
+    assert (first.name, second.name) == ("step_00000006_1.mp4", "step_00000006_2.mp4")
+    assert first.read_bytes() != second.read_bytes()
     run(tmp_path / "stopped", "--train.steps=3")
     (tmp_path / "y").rename(tmp_path / "z")
     run(tmp_path / "stopped", "--train.steps=6", "--resume")

@@ -150,6 +150,29 @@ def test_a_keyframe_outside_the_sample_is_refused(options, tmp_path):
     parse_config({}, options | keyframe | {"data.frames": "85"})
 
 
+def test_sample_videos_are_one_or_a_table_each(options, tmp_path):
+    (tmp_path / "cat.png").touch()
+    keyframe = f"0={tmp_path / 'cat.png'}"
+    one = parse_config({}, options | {"output.sample_prompt": "a cat", "output.sample_keyframes": keyframe})
+    assert one.output.all_samples == ({"prompt": "a cat", "keyframes": (keyframe,)},)
+    tables = [{"prompt": "a cat"}, {"prompt": "a dog", "keyframes": [keyframe], "seed": 7}]
+    several = parse_config({"output": {"samples": tables}}, options)
+    assert several.output.all_samples[1] == {"prompt": "a dog", "keyframes": (keyframe,), "seed": 7}
+    for table, message in (
+        ({"keyframes": ["0=/no/cat.png"]}, r"output\.samples\[0\]\.keyframes: no such file: /no/cat\.png"),
+        (
+            {"keyframes": [keyframe.replace("0=", "21=")]},
+            r"output\.samples\[0\]\.keyframes: position 21 does not exist",
+        ),
+        ({"seed": 1.5}, r"output\.samples\[0\]\.seed is 1\.5; it must be a whole number"),
+        ({"promt": "a cat"}, r"unknown option promt of output\.samples\[0\]; do you mean prompt\?"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            parse_config({"output": {"samples": [table]}}, options)
+    with pytest.raises(ValueError, match=r"output\.samples and output\.sample_prompt .* are both set"):
+        parse_config({"output": {"samples": tables, "sample_prompt": "a cat"}}, options)
+
+
 @pytest.mark.parametrize("missing", ["model.checkpoint", "model.vae", "model.text_encoder", "data.folder"])
 def test_what_has_no_default_is_asked_for(options, missing):
     del options[missing]

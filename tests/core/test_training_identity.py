@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from pusa_core.training.config import option_fields
 from pusa_core.training.config_file import parse_config, read_config, to_toml
-from pusa_core.training.identity import ADJUSTABLE, check_options, check_same, run_identity
+from pusa_core.training.identity import ADJUSTABLE, FREE, REASONS, check_options, check_same, run_identity
 from pusa_core.training.resume import write_checkpoint
 from tests.support.training_videos import required_options
 
@@ -31,9 +32,12 @@ def identity(tmp_path):
         ("train__steps", "2000", "1000", "2000"),
         ("train__warmup", "10", "0", "10"),
         ("train__schedule", "cosine", "'constant'", "'cosine'"),
+        ("train__batch", "2", "1", "2"),
+        ("train__compile", "true", "False", "True"),
+        ("model__base_dtype", "fp8", "'auto'", "'fp8'"),
     ],
 )
-def test_the_learning_rate_may_change_and_the_change_is_told(identity, tmp_path, name, value, was, now):
+def test_what_a_step_reads_from_its_options_may_change_and_is_told(identity, tmp_path, name, value, was, now):
     option = name.replace("__", ".")
     assert option in ADJUSTABLE
     assert check_same(identity(), identity(**{name: value}), tmp_path) == [f"{option} was {was}, now it is {now}"]
@@ -47,10 +51,20 @@ def test_an_unchanged_run_tells_no_change(identity, tmp_path):
 def test_any_other_option_is_refused_with_both_values(identity, tmp_path, name, value):
     old, new = identity(), identity(**{f"train__{name}": value})
     values = (old[f"train.{name}"]["value"], new[f"train.{name}"]["value"])
-    message = f"train.{name} was {values[0]!r}, now it is {values[1]!r}; set it back, or choose another output.folder"
+    message = f"train.{name} was {values[0]!r}, now it is {values[1]!r}, but {REASONS[f'train.{name}']}; set it back"
     with pytest.raises(ValueError) as error:
         check_same(old, new, tmp_path)
     assert message in str(error.value) and "None" not in str(error.value)
+
+
+def test_the_number_of_processes_may_change(identity, tmp_path):
+    assert check_same(identity(), identity(processes=4), tmp_path) == ["processes was 1, now it is 4"]
+
+
+def test_every_other_option_has_a_reason_why_it_may_not():
+    options = {name for name in option_fields() if not name.startswith("output.")}
+    assert options | {"processes"} >= FREE | ADJUSTABLE and not FREE & ADJUSTABLE
+    assert REASONS.keys() <= options - FREE - ADJUSTABLE | {"model", "data", "train"}
 
 
 def test_clips_may_be_added_and_renamed_but_not_lost(identity, tmp_path):
@@ -83,8 +97,7 @@ def test_changed_options_are_found_before_any_file_is_read(identity, tmp_path):
     check_options(parse_config({}, options | {"train.lr": "1e-6"}), 1)
     with pytest.raises(ValueError, match=r"train\.rank was 64, now it is 8"):
         check_options(parse_config({}, options | {"train.rank": "8"}), 1)
-    with pytest.raises(ValueError, match=r"processes was 1, now it is 4"):
-        check_options(parse_config({}, options), 4)
+    check_options(parse_config({}, options), 4)
 
 
 def test_a_toml_file_with_a_byte_order_mark_is_read(tmp_path):

@@ -11,6 +11,7 @@ from tools.workflows.layout import SIZES
 from tools.workflows.listing import CORE, dump, is_of_pack, list_core, list_node
 from tools.workflows.node_types import NEWER, STORED
 from tools.workflows.page import Page
+from tools.workflows.tasks import EXTEND
 
 DOCUMENTS = documents()
 NAMES = set(API_NAMES.values())
@@ -33,9 +34,10 @@ def test_blueprints_are_up_to_date_and_one_node_each():
         document = json.loads(text)
         (node,), (inner,) = document["nodes"], document["definitions"]["subgraphs"]
         assert node["type"] == inner["id"] and f"{inner['name']}.json" == name
-        assert [entry["type"] for entry in node["outputs"]] == ["VIDEO"]
+        long = name == f"Pusa - {EXTEND.title}.json"
+        assert [entry["type"] for entry in node["outputs"]] == ["VIDEO"] + ["IMAGE"] * long
         assert {entry["type"] for entry in node["inputs"] if "widget" not in entry} <= {"IMAGE", "VIDEO", "MASK"}
-        assert "noise_levels" in [entry["name"] for entry in node["inputs"]] or "Text to video" in name
+        assert "noise_levels" in [entry["name"] for entry in node["inputs"]] or "Text to video" in name or long
         assert "pusa" in document["extra"]["BlueprintSearchAliases"]
 
 

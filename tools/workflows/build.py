@@ -12,12 +12,12 @@ from .graphs import demo_graph, user_graph
 from .notes import demo_note, has_newer_nodes, user_note
 from .page import Page
 from .parameters import parameters_file
-from .tasks import KSAMPLER, PARTS, SKYREELS, TASKS, TRAIN, WAN22, Workflow
+from .tasks import CLIPS, EXTEND, KSAMPLER, PARTS, SKYREELS, TASKS, TRAIN, WAN22, Workflow
 
 PACK = Path(__file__).parents[2]
 WORKFLOWS, SUBGRAPHS = PACK / "workflows", PACK / "subgraphs"
-DEMO_TASKS = (*TASKS, *PARTS, KSAMPLER, TRAIN)
-USER_TASKS = (*TASKS, *PARTS, *WAN22, *SKYREELS, KSAMPLER, TRAIN)
+DEMO_TASKS = (*TASKS, *PARTS, *CLIPS, EXTEND, KSAMPLER, TRAIN)
+USER_TASKS = (*TASKS, *PARTS, *CLIPS, EXTEND, *WAN22, *SKYREELS, KSAMPLER, TRAIN)
 
 
 def demo_title(task: Workflow) -> str:

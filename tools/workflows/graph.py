@@ -75,6 +75,18 @@ class Graph:
         self.nodes.append(Node(kind, self.place, values, title, properties))
         return len(self.nodes)
 
+    def find(self, kind: str, values: Json) -> int | None:
+        """A node of that kind that has these values already."""
+        for number, node in enumerate(self.nodes, 1):
+            if node.kind == kind and all(node.values[name] == value for name, value in values.items()):
+                return number
+        return None
+
+    def source(self, slot: Slot, kind: str, name: str) -> Slot:
+        """What the input ``name`` of the slot's node is connected to, if it is of that kind; else the slot."""
+        node = self.nodes[slot.node - 1]
+        return node.values[name] if node.kind == kind else slot
+
     def slot(self, number: int, output: int = 0) -> Slot:
         return Slot(number, output, NODE_TYPES[self.nodes[number - 1].kind].outputs[output].kind)
 

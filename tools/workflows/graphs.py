@@ -7,8 +7,9 @@ from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from . import parts
 from .files import EXPERTS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
+from .long_video import add_demo_long_video, add_long_video
 from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
-from .tasks import HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
+from .tasks import EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
 AVOID = (
@@ -34,6 +35,8 @@ def new_graph(name: str, task: Workflow) -> Graph:
 def demo_graph(task: Workflow) -> Graph:
     """The task with the embedded demo model."""
     graph = new_graph(f"demo_{task.name}", task)
+    if task is EXTEND:
+        return add_demo_long_video(graph, task)
     lora = add_demo_training(graph) if task is TRAIN else "pusa_demo_lora.safetensors"
     if task is KSAMPLER:
         model = parts.add_native_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
@@ -51,7 +54,7 @@ def demo_graph(task: Workflow) -> Graph:
         images[0], mask = parts.add_margins(graph, *parts.add_demo_part(graph, images[0], task.demo_area))
     latent = parts.add_latent(graph, task, vae, images, Size(DEMO_SIDE, DEMO_SIDE), mask)
     links |= {"model": model}
-    finish(graph, task, vae, links, latent)
+    finish(graph, task, vae, links, latent, images)
     return graph
 
 
@@ -61,6 +64,8 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
     ``newest``: with a length in seconds and a turbo switch, which need nodes that the oldest supported ComfyUI lacks.
     """
     graph = new_graph(task.name, task)
+    if task is EXTEND:
+        return add_long_video(graph, task, add_models(graph, task, newest))
     place = GIVEN if task.given else VIDEO
     size = Size(1280, 720, 121) if task.family else Size(WIDTH, HEIGHT)
     if newest:
@@ -73,7 +78,7 @@ def user_graph(task: Workflow, newest: bool = False) -> Graph:
         images[0], mask = parts.add_margins(graph, images[0], MARGINS)
     links |= parts.add_prompts(graph, clip, task.prompt, AVOID)
     latent = parts.add_latent(graph, task, vae, images, size, mask)
-    finish(graph, task, vae, links, latent)
+    finish(graph, task, vae, links, latent, images)
     return graph
 
 
@@ -107,12 +112,13 @@ def fps_of(task: Workflow) -> int:
     return task.family.fps if task.family else parts.FPS
 
 
-def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot) -> None:
+def finish(graph: Graph, task: Workflow, vae: Slot, links: dict[str, Any], latent: Slot, images: list[Slot]) -> None:
     if task is KSAMPLER:
         links |= {"latent_image": latent, "steps": parts.STEPS, "cfg": parts.CFG}
         parts.add_video(graph, vae, links | {"sampler_name": "euler", "scheduler": "simple"}, "KSampler")
     else:
-        parts.add_video(graph, vae, links | {"latent": latent}, fps=fps_of(task))
+        around = (task.around, images) if task.around else None
+        parts.add_video(graph, vae, links | {"latent": latent}, fps=fps_of(task), around=around)
     if task is TRAIN:
         training = next(n for n, node in enumerate(graph.nodes, 1) if node.kind == "PusaTrainLora")
         with graph.at(RESULT):

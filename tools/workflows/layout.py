@@ -44,6 +44,8 @@ SIZES = {
     "PusaEncodeKeyframes": (300, 170),
     "PusaFrameMask": (300, 402),
     "PusaSampler": (300, 300),
+    "PusaExtendVideo": (400, 620),
+    "ImageBatch": (220, 60),
     "KSampler": (300, 300),
     "VAEDecode": (220, 50),
     "CreateVideo": (220, 80),

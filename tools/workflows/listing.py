@@ -22,6 +22,7 @@ CORE = (
     "EmptyHunyuanLatentVideo",
     "GetVideoComponents",
     "ImageCrop",
+    "ImageBatch",
     "ImageFromBatch",
     "ImagePadForOutpaint",
     "KSampler",

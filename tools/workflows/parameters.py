@@ -39,6 +39,12 @@ NAMES = {
     "ImagePadForOutpaint": {name: name for name in ("left", "top", "right", "bottom", "feathering")},
     "PusaFrameMask": {"noise_levels": "noise_levels", "mask_level": "mask_level"},
     "PusaSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg", "shift": "shift", "switch": "switch"},
+    "PusaExtendVideo": {
+        "prompt": "prompt",
+        "negative": "negative_prompt",
+        **{name: name for name in ("seconds", "width", "height", "seed", "steps", "cfg", "shift", "switch")},
+        **{name: name for name in ("scenes", "retakes", "until")},
+    },
     "KSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg"},
     "CreateVideo": {"fps": "fps"},
     "SaveVideo": {"filename_prefix": "filename_prefix"},
@@ -81,7 +87,7 @@ def _named(graph: Graph) -> Iterator[tuple[str, Place]]:
     for number, node in graph.items():
         kind, inputs = node["class_type"], node["inputs"]
         for key, name in PROMPTS.items():
-            if key in inputs:
+            if isinstance(inputs.get(key), list):
                 yield name, _source(graph, [inputs[key][0], "text"])
         if kind == "PusaEncodeKeyframes":
             yield _picture(graph, number)

@@ -7,7 +7,7 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, Area, KeyframeSource, Workflow
+from .tasks import FRAMES, Area, Around, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")
@@ -128,13 +128,16 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
     kind, key = ("LoadImage", "image") if given.length == 1 else ("LoadVideo", "file")
     values: dict[str, Any] = {key: given.file}
     with graph.at(PICTURES):
-        image = graph.slot(graph.add(kind, given.title, **values))
+        image = graph.slot(
+            graph.find(kind, values) or graph.add(kind, "The clip" if given.end else given.title, **values)
+        )
     if given.length == 1:
         return image
     whole = given.length == FRAMES
     taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
     with graph.at(GIVEN):
-        frames = graph.slot(graph.add("GetVideoComponents", video=image))
+        same = {"video": image}
+        frames = graph.slot(graph.find("GetVideoComponents", same) or graph.add("GetVideoComponents", **same))
         number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
     graph.knob(f"{given.name}_from", f"{given.name.title()}: first frame", (number, "batch_index"))
     if not whole:
@@ -143,6 +146,13 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
 
 
 def add_demo_frames(graph: Graph, task: Workflow, given: KeyframeSource) -> int:
+    if task.around and not task.around.joins:  # all of the clip is shown, and its ends are given
+        with graph.at(PICTURES):
+            whole: dict[str, Any] = {"seed": task.seed, "first": 0, "length": FRAMES}
+            clip = graph.find("PusaDemoClip", whole) or graph.add("PusaDemoClip", "The clip", **whole)
+        with graph.at(GIVEN):
+            taken: dict[str, Any] = {"batch_index": given.first, "length": given.length}
+            return graph.add("ImageFromBatch", "Select frames", image=graph.slot(clip), **taken)
     with graph.at(PICTURES):
         if (given.first, given.length) == (0, 1):
             return graph.add("PusaDemoImage", seed=task.seed)
@@ -211,8 +221,26 @@ def add_latent(
         return graph.slot(graph.add("PusaFrameMask", latent=latent, noise_levels=task.noise_levels, **masked))
 
 
-def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "PusaSampler", fps: int = FPS) -> None:
-    """Sampler, VAE decoder and video output."""
+def add_around(graph: Graph, around: Around, new: Slot, images: list[Slot]) -> Slot:
+    """The new frames of a window between the clips that ``images`` were taken from, whole."""
+    clips = [graph.source(slot, "ImageFromBatch", "image") for slot in images]
+    taken: dict[str, Any] = {"batch_index": around.first, "length": around.count}
+    joined = graph.slot(graph.add("ImageFromBatch", "New frames", image=new, **taken))
+    joined = graph.slot(graph.add("ImageBatch", "Behind the clip", image1=clips[0], image2=joined))
+    if not around.joins:
+        return joined
+    return graph.slot(graph.add("ImageBatch", "Before the other", image1=joined, image2=clips[1]))
+
+
+def add_video(
+    graph: Graph,
+    vae: Slot,
+    links: dict[str, Any],
+    sampler: str = "PusaSampler",
+    fps: int = FPS,
+    around: tuple[Around, list[Slot]] | None = None,
+) -> None:
+    """Sampler, VAE decoder and video output; with ``around``, between the frames of clips."""
     with graph.at(VIDEO):
         number = graph.add(sampler, **links)
         graph.knob("seed", "Seed", (number, "seed"))
@@ -220,6 +248,8 @@ def add_video(graph: Graph, vae: Slot, links: dict[str, Any], sampler: str = "Pu
             if not isinstance(graph.nodes[number - 1].values[name], Slot):
                 graph.knob(name, label, (number, name))
         images = graph.slot(graph.add("VAEDecode", samples=graph.slot(number), vae=vae))
+        if around:
+            images = add_around(graph, around[0], images, around[1])
         video = graph.slot(graph.add("CreateVideo", images=images, fps=float(fps)))
     with graph.at(RESULT):
         graph.add("SaveVideo", "The video", video=video, filename_prefix=f"video/pusa_{graph.name}")

@@ -16,11 +16,15 @@ WIDTH, HEIGHT, FRAMES = 832, 480, 81
 
 @dataclass(frozen=True)
 class KeyframeSource:
-    """The source of a slot's frames: the demo clip starting at frame ``first``, or the user's ``file``."""
+    """The source of a slot's frames: the demo clip starting at frame ``first``, or the user's ``file``.
+
+    ``end``: which end of the file, where both are used.
+    """
 
     place: Place
     first: int
     file: str
+    end: str = ""
 
     @property
     def title(self) -> str:
@@ -28,7 +32,7 @@ class KeyframeSource:
 
     @property
     def name(self) -> str:
-        return self.file.partition(".")[0]
+        return self.end or self.file.partition(".")[0]
 
     @property
     def length(self) -> int:
@@ -66,6 +70,15 @@ class Area(NamedTuple):
 NOWHERE = Area(0, 0, 0, 0)
 
 
+class Around(NamedTuple):
+    """The new frames of a window, ``first`` to ``first + count - 1``, that go between clips: all of the first slot's,
+    and, if it ``joins``, all of the second's behind them."""
+
+    first: int
+    count: int
+    joins: bool
+
+
 @dataclass(frozen=True)
 class Workflow:
     """A workflow: its given frames, their noise levels (0 by default), and the text of its note.
@@ -84,6 +97,7 @@ class Workflow:
     demo_prompt: str = ""  # by default that of the demo image or clip
     mask_level: float = 1.0
     demo_area: Area = NOWHERE
+    around: Around | None = None
     family: MadeForLevels | None = None
 
     @property
@@ -102,6 +116,7 @@ def given_for(name: str, *sources: tuple[int, str]) -> tuple[KeyframeSource, ...
     return tuple(KeyframeSource(place, *source) for place, source in zip(PLACES[name].places, sources, strict=True))
 
 
+LOOP_SCENE, LOOP_PROMPT = 741, "a large green diamond moves quickly left"  # the way back
 START, MIDDLE, END = (0, "start.png"), (40, "middle.png"), (80, "end.png")
 FIRST = KeyframeSource(tasks.FIRST, *START)
 LEVELS = "*Frame Conditioning Mask*: "
@@ -274,6 +289,57 @@ SKYREELS = (
     ),
 )
 """Tasks of checkpoints that need no Pusa LoRA."""
+
+CLIPS = (
+    Workflow(
+        "join",
+        "Join two clips",
+        "New frames lead from one clip to another; around them, both clips are what they were.",
+        given=(
+            KeyframeSource(Place("First clip", 0, 33, last=True), 0, "first.mp4"),
+            KeyframeSource(Place("Second clip", -1, 32), 49, "second.mp4"),
+        ),
+        levels="0-6:0, 7:0.1, 8:0.3, 13:0.3, 14:0.1, 15-20:0",
+        around=Around(33, 16, joins=True),
+        knobs=(
+            LEVELS + "the ramps at both seams (0.1, 0.3) let the motion flow; **0-8:0, 13-20:0** holds every frame.",
+        ),
+    ),
+    Workflow(
+        "retake",
+        "Retake a span of a clip",
+        "A span within a clip is made anew, by the prompt; the rest is kept.",
+        given=given_for("video_to_video", (0, "clip.mp4")),
+        levels="0-4:0, 5:0.1, 6:0.3, 7-13:1, 14:0.3, 15:0.1, 16-20:0",
+        knobs=(LEVELS + "drag the part at 1 to where the span is; a latent frame is a quarter of a second.",),
+    ),
+    Workflow(
+        "loop",
+        "Loop a clip",
+        "New frames lead from the end of a clip back to its start, so that it can play for ever.",
+        given=(
+            KeyframeSource(Place("End of the clip", 0, 21, last=True), 60, "clip.mp4", "end"),
+            KeyframeSource(Place("Start of the clip", -1, 20), 0, "clip.mp4", "start"),
+        ),
+        levels="0-3:0, 4:0.1, 5:0.3, 16:0.3, 17:0.1, 18-20:0",
+        around=Around(21, 40, joins=False),
+        seed=LOOP_SCENE,
+        demo_prompt=LOOP_PROMPT,
+        knobs=(LEVELS + "the ramps at both seams (0.1, 0.3) let the motion flow.",),
+    ),
+)
+"""Tasks in which new frames go between those of clips."""
+
+EXTEND = Workflow(
+    "extend_video",
+    "Video of any length",
+    "Goes on from a clip, scene by scene. Scenes are kept in output/pusa/scenes: Run goes on where it was stopped.",
+    given=given_for("extension_13", (0, "clip.mp4")),
+    knobs=(
+        '*Prompt*: from a line such as "10s: it begins to rain" on, another one holds.',
+        '*Retakes*: "3: seed 7" makes scene 3 anew, and what follows from it.',
+    ),
+)
 
 KSAMPLER = Workflow(
     "image_to_video_ksampler",
