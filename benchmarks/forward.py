@@ -15,7 +15,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,18 @@ class Process:
 
     def __exit__(self, *exception: object) -> None:
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with suppress(BrokenPipeError):  # it has ended already
+                self.process.stdin.close()
         self.process.wait()
 
     def send(self, op: str, **arguments: Any) -> None:
         if self.process.stdin is None:
             raise RuntimeError("the worker has no pipes")
-        self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps({"op": op, **arguments}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError("the worker ended; its last output says why") from None
 
     def receive(self) -> dict[str, Any]:
         """The reply to the last command. Raises ``RuntimeError`` if it failed."""

@@ -45,8 +45,14 @@ def write_files(checkpoint: Path, lora: Path) -> None:
     for name, shape in expected_shapes(CONFIG):
         tensors[name] = torch.empty(shape, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator)
     save_file(tensors, checkpoint)
+    write_lora(CONFIG, lora)
+
+
+def write_lora(config: WanConfig, path: Path) -> None:
+    """A LoRA of rank ``RANK`` with random weights for every layer that LoRAs are trained for."""
+    generator = torch.Generator().manual_seed(1)
     layers = {}
-    for name, shape in expected_shapes(CONFIG):
+    for name, shape in expected_shapes(config):
         layer = name.removesuffix(".weight")
         if TARGETS.fullmatch(layer) and layer != name:
             down, up = (
@@ -54,7 +60,7 @@ def write_files(checkpoint: Path, lora: Path) -> None:
                 torch.randn(shape[0], RANK, generator=generator),
             )
             layers[layer] = LoraLayer(down.bfloat16(), up.bfloat16() / 100)
-    save_lora(Lora(layers), lora)
+    save_lora(Lora(layers), path)
 
 
 def forget(*paths: Path) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pusa_core import WanConfig, WanModel
+from pusa_core.model.fast_arithmetic import use_8bit_products, use_attention
 
 Weights = dict[str, Tensor]
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -133,6 +134,32 @@ BUILD: dict[str, Callable[[WanConfig, Weights], Network]] = {
     "reference": build_reference,
     "diffusers": build_diffusers,
 }
+
+
+def build_sage(config: WanConfig, weights: Weights) -> WanModel:
+    model = build_pusa(config, weights)
+    use_attention(model, "sage")
+    return model
+
+
+def build_fp8(config: WanConfig, weights: Weights) -> WanModel:
+    model = build_pusa(config, weights)
+    use_8bit_products(model, "fp8")
+    return model
+
+
+def build_sage_fp8(config: WanConfig, weights: Weights) -> WanModel:
+    model = build_sage(config, weights)
+    use_8bit_products(model, "fp8")
+    return model
+
+
+EIGHT_BIT: dict[str, Callable[[WanConfig, Weights], Network]] = {
+    "8-bit attention": build_sage,
+    "fp8 products": build_fp8,
+    "8-bit attention, fp8 products": build_sage_fp8,
+}
+"""This project's network, faster and less exact."""
 
 
 def arithmetic(config: WanConfig, tokens: int, frames: int, text: int) -> float:

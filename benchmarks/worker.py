@@ -24,7 +24,7 @@ class Worker:
         import torch
         from safetensors.torch import load_file
 
-        from benchmarks.variants import BUILD
+        from benchmarks.variants import BUILD, EIGHT_BIT
         from pusa_core import WanConfig
 
         self.torch = torch
@@ -33,7 +33,7 @@ class Worker:
         self.device, self.dtype = torch.device(spec["device"]), getattr(torch, spec["dtype"])
         self.config = WanConfig(**{**spec["config"], "patch_size": tuple(spec["config"]["patch_size"])})
         weights = {name: x.to(self.dtype) for name, x in load_file(spec["weights"], device=spec["device"]).items()}
-        self.network: Any = BUILD[variant](self.config, weights)
+        self.network: Any = {**BUILD, **EIGHT_BIT}[variant](self.config, weights)
         self.compiled: Any = None
 
     def inputs(self, size: list[int], scalar: bool, text: int) -> tuple[Any, Any, Any]:

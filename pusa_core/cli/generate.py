@@ -14,6 +14,7 @@ from ..media.text_encoder import load_text_encoder
 from ..media.vae import Vae, load_vae
 from ..media.video import check_encoding, frame_size, read_frames
 from ..model.dit import WanModel
+from ..model.fast_arithmetic import use_8bit_products, use_attention
 from ..model.parallel import from_first, is_first, parallelise, process_group
 from ..sampling.keyframes import Given, latent_length
 from ..sampling.masks import Inset, read_mask
@@ -177,6 +178,10 @@ def build_models(
 ) -> tuple[WanModel, WanModel | None]:
     """The network, and Wan2.2's low-noise expert where there is one."""
     models = [each.build(device, model.torch_dtype, offload=model.offload) for each in files]
+    for network in models:
+        use_attention(network, model.attention)
+        if model.products is not None:
+            use_8bit_products(network, model.products)
     return models[0], models[1] if len(models) > 1 else None
 
 

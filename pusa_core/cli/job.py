@@ -15,7 +15,7 @@ from ..weights.demo_files import DEMO
 from ..weights.made_for_levels import MadeForLevels
 from .options import LoraFile, ModelOptions, SamplingOptions
 
-HERE = ("device", "dtype", "offload")
+HERE = ("device", "dtype", "offload", "attention", "products")
 """Of the model options, those that say how this machine computes."""
 
 

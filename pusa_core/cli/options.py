@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..model.device import DTYPES, best_device, check_device, default_dtype
+from ..model.fast_arithmetic import ATTENTIONS, DEFAULT, PRODUCTS
 from ..sampling.pipeline import parse_keyframe
 from ..sampling.settings import Settings
 from ..sampling.tasks import TASKS, usage
@@ -73,9 +74,13 @@ class ModelOptions:
     device: str = "cpu"
     dtype: str | None = None
     offload: bool = False
+    attention: str = DEFAULT
+    products: str | None = None
 
     def __post_init__(self) -> None:
         """Raise where the files do not make a set, or one is missing."""
+        if self.offload and self.products is not None:
+            raise ValueError("--products changes weights that --offload moves about; use one of them")
         if self.checkpoint is not None and (self.vae is None or self.text_encoder is None):
             raise ValueError("--checkpoint needs --vae (Wan2.1 VAE) and --text-encoder (UMT5-XXL) with it")
         if self.checkpoint is None and (self.text_encoder is not None or self.checkpoint_low is not None):
@@ -130,6 +135,13 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     add("--device", default=best_device(), help="such as cuda, cuda:1, mps or cpu (default: the best there is)")
     add("--dtype", choices=DTYPES, help="of the DiT (default: bf16, on a CPU fp32)")
     add("--offload", action="store_true", help="keep the DiT's weights in main memory; the device holds two blocks")
+    add(
+        "--attention",
+        choices=ATTENTIONS,
+        default=DEFAULT,
+        help="kernel: PyTorch's choice (default) or one of its own, all exact; or sage, in 8 bits (sageattention)",
+    )
+    add("--products", choices=PRODUCTS, help="compute the DiT's matrix products in 8 bits (torchao); less exact")
 
 
 @dataclass(frozen=True)

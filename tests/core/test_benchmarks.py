@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import CASES
 from benchmarks.report import write_results
 from benchmarks.variants import Limit, arithmetic, build_diffusers, build_pusa, build_reference
+from benchmarks.video_report import report
 from pusa_core import WanConfig
 from tests.conftest import max_error
 
@@ -65,3 +66,16 @@ def test_results_are_written_from_what_was_measured(tmp_path):
     assert "25% of that of the public" in text and "is 1.67 times faster" in text
     assert "| 3,000 | x9.0 | x1.0 | x1.0 |" in text
     assert (tmp_path / "forward-cpu-0.png").exists()
+
+
+def test_a_whole_video_is_reported_from_what_was_measured():
+    """Passes count for all layers and steps; what did not run says why."""
+    parts = {name: {"seconds": [1.0, 2.0, 3.0]} for name in ("text", "encode", "decode", "write")}
+    parts |= {"pass, pusa": {"seconds": [0.5], "of": [4, 40]}, "pass, fp8 products": {"failed": "no GPU"}}
+    parts["cold"] = {"marks": {"first step": 9.0}, "file": 2 << 30, "peak": 3 << 30, "host": 1 << 30}
+    text = report({"about": {"machine": "a machine"}, "device": "cuda", "parts": parts})
+    assert "10 steps with guidance, 108.0 s:" in text and "4 steps without, 28.0 s:" in text
+    assert "steps    100.000 s  " + "█" * 40 in text
+    assert "| this project, fp8 products | not measured: no GPU |  |" in text
+    assert "at most 1.50 times the size of the checkpoint" in text
+    assert "not measured yet" in report({"about": {"machine": "a machine"}, "device": "cpu", "parts": parts})

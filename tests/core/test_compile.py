@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from pusa_core import Lora, LoraLayer, merge_lora
 from tests.conftest import max_error
 
 
@@ -74,3 +75,33 @@ def test_no_tensor_of_the_graph_is_in_double_precision(tiny_model):
     torch.compile(model, backend=look, fullgraph=True)(latents, torch.rand(1, 5), context)
     torch._dynamo.reset()
     assert dtypes and torch.float64 not in dtypes and torch.complex128 not in dtypes
+
+
+def test_levels_of_tokens_share_one_graph_too(tiny_model, counter):
+    """However many distinct ones there are, and whatever they are."""
+    model = tiny_model()
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    latents, context = inputs(model)
+    with torch.inference_mode():
+        for distinct in (1, 3, 12):
+            timestep = 1000 * torch.randint(distinct, (1, 5, 3, 4)) / distinct
+            assert max_error(compiled(latents, timestep, context), model(latents, timestep, context)) < 1e-5
+    assert counter.frame_count == 1
+
+
+def test_a_lora_of_another_strength_is_no_other_graph(tiny_model, counter):
+    """Weights are inputs of the graph: what is merged into them later is followed."""
+    model = tiny_model()
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
+    latents, context = inputs(model)
+    timestep = torch.rand(1, 5) * 1000
+    width, rank = model.config.dim, 4
+    layer = LoraLayer(torch.randn(rank, width), torch.randn(width, rank) / width)
+    outputs = []
+    with torch.inference_mode():
+        for strength in (0.0, 1.0, 0.4):
+            merge_lora(model, Lora({"blocks.0.self_attn.q": layer, "blocks.1.self_attn.o": layer}), strength)
+            outputs.append(compiled(latents, timestep, context))
+            assert max_error(outputs[-1], model(latents, timestep, context)) < 1e-5
+    assert counter.frame_count == 1
+    assert max_error(outputs[1], outputs[2]) > 1e-4
