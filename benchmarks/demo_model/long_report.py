@@ -95,11 +95,11 @@ def report(
             "# How far a long video drifts",
             "",
             f"Written by `python -m benchmarks.demo_model.long_video --scenes {plan.scenes} --hops {hops} --steps "
-            f"{plan.steps} --most-hops {plan.most_hops}` ({machine}); the demo model with its LoRA, "
+            f"{plan.steps} --most-hops {plan.most_hops}` ({machine}); the demo model with its LoRAs, "
             f"{plan.scenes} held-out scenes, their first frames given, {hops} hops of a window of 21 latent "
             f"frames ({frames} frames and more), {plan.steps} steps, cfg 3. At every hop the prompt turns "
-            f"the object round, so that there is one right place for it in every frame; every hop has a new seed. The "
-            f"LoRA was trained on such windows too (demo/README.md).",
+            f"the object round, so that there is one right place for it in every frame; every hop has a new seed. One "
+            f"of the LoRAs was trained on such windows (demo/README.md).",
             "",
             "## Background error",
             "",

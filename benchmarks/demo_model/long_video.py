@@ -30,7 +30,7 @@ from pusa_core.sampling.keyframes import STRIDE
 from pusa_core.sampling.long_video import Past, Sample, Window, make_hop
 from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe
 from pusa_core.storage.atomic import write_whole
-from pusa_core.weights.demo_files import LORA_STRENGTH, VAE
+from pusa_core.weights.demo_files import LONG_LORA, LORA_STRENGTH, VAE
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(args.scenes, args.hops, args.steps, args.most_hops)
     known = read_cache(plan)
-    model, vae = load_model("demo", [("demo", LORA_STRENGTH)], device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
+    model, vae = (
+        load_model("demo", [("demo", LORA_STRENGTH), (LONG_LORA, 1.0)], device=DEVICE, dtype=torch.float32),
+        WanVae(VAE, DEVICE),
+    )
     longest = replace(plan, hops=plan.most_hops)
     for name, recipe in {LONGEST: CHUNK, **RECIPES}.items():
         if name not in known["recipes"]:

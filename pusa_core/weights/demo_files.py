@@ -12,6 +12,8 @@ _INSTALLED = Path(__file__).parents[1] / "demo_models"
 MODELS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "demo" / "models"
 DIT = MODELS / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
 LORA = MODELS / "loras" / "pusa_demo_lora.safetensors"
+LONG_LORA = MODELS / "loras" / "pusa_demo_long_lora.safetensors"
+"""Beside the other: for windows of long videos, in which an object may turn round."""
 VAE = MODELS / "vae" / "pusa_demo_vae.safetensors"
 
 LORA_STRENGTH = 1.0
