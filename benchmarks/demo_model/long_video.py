@@ -228,10 +228,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(args.scenes, args.hops, args.steps, args.most_hops)
     known = read_cache(plan)
-    model, vae = (
-        load_model("demo", [("demo", LORA_STRENGTH), (LONG_LORA, 1.0)], device=DEVICE, dtype=torch.float32),
-        WanVae(VAE, DEVICE),
-    )
+    loras = [("demo", LORA_STRENGTH), (LONG_LORA, LORA_STRENGTH)]
+    model, vae = load_model("demo", loras, device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
     longest = replace(plan, hops=plan.most_hops)
     for name, recipe in {LONGEST: CHUNK, **RECIPES}.items():
         if name not in known["recipes"]:

@@ -99,8 +99,9 @@ def add_bridges(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def bridge_options(args: argparse.Namespace) -> BridgeOptions:
-    parts = {"output": VideoOutput, "sampling": SamplingOptions, "model": ModelOptions}
-    return options_from(BridgeOptions, args, **{name: options_from(kind, args) for name, kind in parts.items()})
+    parts = {"output": VideoOutput, "sampling": SamplingOptions}
+    made = {name: options_from(kind, args) for name, kind in parts.items()}
+    return options_from(BridgeOptions, args, model=options_from(ModelOptions, args).for_long_videos(), **made)
 
 
 def find_gap(options: BridgeOptions) -> Gap:

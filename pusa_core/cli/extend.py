@@ -147,7 +147,7 @@ def _job(args: argparse.Namespace) -> Job:
         negative=args.negative,
         sampling=replace(options_from(SamplingOptions, args), seed=args.seed or Settings.seed),
         recipe=_recipe(args),
-        model=options_from(ModelOptions, args),
+        model=options_from(ModelOptions, args).for_long_videos(),
     )
 
 

@@ -11,7 +11,7 @@ from ..sampling.fit import whole_size
 from ..sampling.plan import LONGEST, Span
 from ..sampling.settings import Settings
 from ..sampling.windows import Recipe
-from ..weights.demo_files import DEMO
+from ..weights.demo_files import NAMES
 from ..weights.made_for_levels import MadeForLevels
 from .options import LoraFile, ModelOptions, SamplingOptions
 
@@ -103,7 +103,7 @@ def retaken(takes: Mapping[int, Take], number: int, planned_seed: int, seed: int
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path in (None, DEMO) else str(Path(path).resolve())
+    return path if path in (None, *NAMES) else str(Path(path).resolve())
 
 
 def _absolute_model(model: ModelOptions) -> ModelOptions:

@@ -3,7 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from ..model.fast_arithmetic import ATTENTIONS, DEFAULT, PRODUCTS
 from ..sampling.pipeline import parse_keyframe
 from ..sampling.settings import Settings
 from ..sampling.tasks import TASKS, usage
-from ..weights.demo_files import DEMO
+from ..weights.demo_files import DEMO, DEMO_LONG, NAMES
 from ..weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from ..weights.load import LORA_STRENGTH
 from ..weights.made_for_levels import MadeForLevels
@@ -49,7 +49,7 @@ def parse_lora(text: str) -> LoraFile:
     match = _LORA.fullmatch(text)
     if match is None:
         raise ValueError(f'"{text}" is not FILE or FILE:STRENGTH')
-    default = DEMO_LORA_STRENGTH if match["file"] == DEMO else LORA_STRENGTH
+    default = DEMO_LORA_STRENGTH if match["file"] in NAMES else LORA_STRENGTH
     return match["file"], default if match["strength"] is None else float(match["strength"])
 
 
@@ -88,7 +88,7 @@ class ModelOptions:
                 "--text-encoder and --checkpoint-low need --checkpoint (a Wan text-to-video model) with them"
             )
         for path in (self.checkpoint, self.checkpoint_low, self.vae, self.text_encoder):
-            if path is not None and path != DEMO and not Path(path).exists():
+            if path is not None and path not in NAMES and not Path(path).exists():
                 raise FileNotFoundError(f"no such file: {path}")
         check_device(self.device)
 
@@ -97,7 +97,13 @@ class ModelOptions:
         """All files of the model that the command reads, the demo's aside."""
         loras = [file for file, _ in [*(self.lora or ()), *(self.lora_low or ())]]
         named = [self.checkpoint, self.checkpoint_low, self.vae, self.text_encoder, *loras]
-        return [path for path in named if path is not None and path != DEMO]
+        return [path for path in named if path is not None and path not in NAMES]
+
+    def for_long_videos(self) -> "ModelOptions":
+        """The same; of the demo model, with its LoRA for windows of long videos beside the other."""
+        if self.checkpoint is not None or self.lora is not None:
+            return self
+        return replace(self, lora=((DEMO, DEMO_LORA_STRENGTH), (DEMO_LONG, DEMO_LORA_STRENGTH)))
 
     @property
     def experts(self) -> list[tuple[str, tuple[LoraFile, ...]]]:

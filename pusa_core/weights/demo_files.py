@@ -1,4 +1,5 @@
-"""Where the embedded demo model lives; ``"demo"`` in place of a path means its file.
+"""Where the embedded demo model lives; ``"demo"`` in place of a path means its file, ``"demo-long"`` its
+second LoRA.
 
 In a checkout that is ``demo/models``, in an installed package ``pusa_core/demo_models`` (package data). The folders are
 named as ComfyUI names its own.
@@ -7,7 +8,8 @@ named as ComfyUI names its own.
 from os import PathLike
 from pathlib import Path
 
-DEMO = "demo"
+DEMO, DEMO_LONG = "demo", "demo-long"
+NAMES = (DEMO, DEMO_LONG)
 _INSTALLED = Path(__file__).parents[1] / "demo_models"
 MODELS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "demo" / "models"
 DIT = MODELS / "diffusion_models" / "pusa_demo_wan_t2v.safetensors"
@@ -27,3 +29,8 @@ def file_or_demo(path: str | PathLike, demo_file: Path) -> Path:
     if not demo_file.is_file():
         raise FileNotFoundError(f"the demo model is not installed ({demo_file} is missing); give a checkpoint instead")
     return demo_file
+
+
+def lora_file(path: str | PathLike) -> Path:
+    """The file of a LoRA, which may be one of the demo's. Errors as of :func:`file_or_demo`."""
+    return file_or_demo(DEMO, LONG_LORA) if path == DEMO_LONG else file_or_demo(path, LORA)

@@ -10,7 +10,7 @@ import torch
 from ..model.device import best_device, default_dtype
 from ..model.dit import WanModel
 from .checkpoints import Checkpoint, expected_shapes, read_checkpoint
-from .demo_files import DIT, LORA, file_or_demo
+from .demo_files import DIT, file_or_demo, lora_file
 from .lora import Lora, check_strength, load_lora, match_lora, merge_lora
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def read_model_files(path: Paths, loras: Sequence[tuple[str | PathLike, float]] 
         check_strength(strength, f"of {file}")
     checkpoint = read_checkpoint(file_or_demo(path, DIT) if isinstance(path, str | PathLike) else path)
     shapes = dict(expected_shapes(checkpoint.config))
-    read = tuple((load_lora(file_or_demo(file, LORA)), strength) for file, strength in loras)
+    read = tuple((load_lora(lora_file(file)), strength) for file, strength in loras)
     for lora, _ in read:
         log.info("%s", match_lora(lora, shapes).describe())
     return ModelFiles(checkpoint, read)

@@ -70,7 +70,7 @@ def test_a_picture_becomes_a_video_whose_scenes_are_those_of_the_command(
 
     made = scenes_in(server_base, "test/picture")
     quick = ["--steps", "2", "--cfg", "1", "--frames", "17", "--size", f"{SIZE}x{SIZE}", "--seed", "5"]
-    prompts = ["--prompt", PROMPT, "--prompt", "1s: it turns round", "--seconds", "2", "--lora", "none"]
+    prompts = ["--prompt", PROMPT, "--prompt", "1s: it turns round", "--seconds", "2", "--checkpoint", "demo"]
     main(["extend", str(tmp_path / "first.png"), *quick, *prompts, "--out", str(tmp_path / "own.mp4")])
     listed = json.loads((tmp_path / "own.scenes" / "scenes.json").read_text())["scenes"]
     assert [each["number"] for each in listed] == list(made)

@@ -9,7 +9,7 @@ from .files import EXPERTS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
 from .long_video import add_demo_long_video, add_long_video
 from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
-from .tasks import EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
+from .tasks import CLIPS, EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
 from .training import DEMO_FILES, add_demo_training, add_training
 
 AVOID = (
@@ -42,6 +42,8 @@ def demo_graph(task: Workflow) -> Graph:
         model = parts.add_native_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
     else:
         model = parts.add_model(graph, DEMO_FILES["model_name"], lora, DEMO_LORA_STRENGTH)
+    if task in CLIPS:
+        model = parts.add_demo_long_lora(graph, model)
     with graph.at(GIVEN if task.given else VIDEO):
         loader = graph.add("PusaDemoLoader")
     frames = [parts.add_demo_frames(graph, task, given) for given in task.given]

@@ -30,6 +30,7 @@ def add_demo_long_video(graph: Graph, task: Workflow) -> Graph:
     (given,) = task.given
     clip = parts.add_demo_frames(graph, task, given)
     model = parts.add_model(graph, DEMO_FILES["model_name"], "pusa_demo_lora.safetensors", DEMO_LORA_STRENGTH)
+    model = parts.add_demo_long_lora(graph, model)
     with graph.at(VIDEO):
         loader = graph.add("PusaDemoLoader")
     made_of = {"model": model, "clip": graph.slot(loader), "vae": graph.slot(loader, 1), "image": graph.slot(clip)}

@@ -53,6 +53,13 @@ def add_model(
     return graph.slot(number)
 
 
+def add_demo_long_lora(graph: Graph, model: Slot) -> Slot:
+    """The demo's LoRA for windows of long videos, in which objects turn round."""
+    values = {"model": model, "lora_name": "pusa_demo_long_lora.safetensors", "strength_model": 1.0}
+    with graph.at(VIDEO):
+        return graph.slot(graph.add("LoraLoaderModelOnly", "LoRA for long videos", **values))
+
+
 def add_native_model(
     graph: Graph, model: str, lora: str | Slot, strength: float = LORA_STRENGTH, files: Files | None = None
 ) -> Slot:
