@@ -59,6 +59,10 @@ def test_a_picture_becomes_a_video_whose_scenes_are_those_of_the_command(
     Image.fromarray(first).save(tmp_path / "first.png")
     graph = extend(image=["first", 0], scenes="test/picture", prompt=f"{PROMPT}\n1s: it turns round")
     graph["first"] = node("LoadImage", image=comfy.upload(tmp_path / "first.png"))
+    graph["demo_model"]["inputs"]["lora_name"] = "pusa_demo_lora.safetensors"
+    lora = {"lora_name": "pusa_demo_long_lora.safetensors", "strength_model": 1.0}
+    graph["loras"] = node("LoraLoaderModelOnly", model=["demo_model", 0], **lora)
+    graph["long"]["inputs"]["model"] = ["loras", 0]
     outputs = comfy.run(graph)
 
     frames = read_frames(saved_video(comfy, outputs, tmp_path))
@@ -70,7 +74,7 @@ def test_a_picture_becomes_a_video_whose_scenes_are_those_of_the_command(
 
     made = scenes_in(server_base, "test/picture")
     quick = ["--steps", "2", "--cfg", "1", "--frames", "17", "--size", f"{SIZE}x{SIZE}", "--seed", "5"]
-    prompts = ["--prompt", PROMPT, "--prompt", "1s: it turns round", "--seconds", "2", "--checkpoint", "demo"]
+    prompts = ["--prompt", PROMPT, "--prompt", "1s: it turns round", "--seconds", "2"]
     main(["extend", str(tmp_path / "first.png"), *quick, *prompts, "--out", str(tmp_path / "own.mp4")])
     listed = json.loads((tmp_path / "own.scenes" / "scenes.json").read_text())["scenes"]
     assert [each["number"] for each in listed] == list(made)
