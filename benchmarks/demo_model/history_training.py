@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "history")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    clips, plan = args.folder / f"clips_{args.clips}", long_video.Plan(args.scenes, args.hops, steps=6)
+    clips, plan = args.folder / f"clips_{args.clips}", long_video.Plan(args.scenes, args.hops, 6, args.hops)
 
     def write_clip(frames: object, path: Path) -> None:
         write_video(torch.as_tensor(frames), path)

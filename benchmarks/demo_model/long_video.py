@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -228,13 +229,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     plan = Plan(args.scenes, args.hops, args.steps, args.most_hops)
     known = read_cache(plan)
-    loras = [("demo", LORA_STRENGTH), (LONG_LORA, LORA_STRENGTH)]
+    loras: list[tuple[str | PathLike, float]] = [("demo", LORA_STRENGTH), (LONG_LORA, LORA_STRENGTH)]
     model, vae = load_model("demo", loras, device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
-    longest = replace(plan, hops=plan.most_hops)
+    longest = replace(plan, hops=max(plan.hops, plan.most_hops))
     for name, recipe in {LONGEST: CHUNK, **RECIPES}.items():
         if name not in known["recipes"]:
-            made = measure(longest if name == LONGEST else plan, recipe, model, vae)
-            known["recipes"][name] = [asdict(each) for each in made]
+            if recipe == CHUNK and name != LONGEST:  # the same bits
+                made = known["recipes"][LONGEST][: plan.hops]
+            else:
+                hops = measure(longest if name == LONGEST else plan, recipe, model, vae)
+                made = [asdict(each) for each in hops]
+            known["recipes"][name] = made
             write_cache(known)
             write_report(known, plan, args.out)
             log.info("%s: done", name)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ def add_bridges(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def bridge_options(args: argparse.Namespace) -> BridgeOptions:
     parts = {"output": VideoOutput, "sampling": SamplingOptions}
-    made = {name: options_from(kind, args) for name, kind in parts.items()}
+    made: dict[str, Any] = {name: options_from(kind, args) for name, kind in parts.items()}
     return options_from(BridgeOptions, args, model=options_from(ModelOptions, args).for_long_videos(), **made)
 
 

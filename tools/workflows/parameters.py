@@ -43,7 +43,7 @@ NAMES = {
         "prompt": "prompt",
         "negative": "negative_prompt",
         **{name: name for name in ("seconds", "width", "height", "seed", "steps", "cfg", "shift", "switch")},
-        **{name: name for name in ("scenes", "retakes", "until")},
+        **{name: name for name in ("scenes", "retakes", "until", "length", "fps")},
     },
     "KSampler": {"seed": "seed", "steps": "steps", "cfg": "cfg"},
     "CreateVideo": {"fps": "fps"},
@@ -93,6 +93,8 @@ def _named(graph: Graph) -> Iterator[tuple[str, Place]]:
             yield _picture(graph, number)
             if "latent" not in inputs:
                 yield "length", _source(graph, [number, "length"])
+        if kind == "PusaExtendVideo":
+            yield from _beginning(graph, number)
         if kind == "PusaFrameMask" and "mask" in inputs:
             source = graph[inputs["mask"][0]]["class_type"]
             yield "mask", [inputs["mask"][0], "image"] if source == "LoadImage" else [number, "mask"]
@@ -113,6 +115,14 @@ def _source(graph: Graph, place: Place) -> Place:
     if isinstance(value, list) and graph[value[0]]["class_type"].startswith("Primitive"):
         return _source(graph, [value[0], "value"])
     return place
+
+
+def _beginning(graph: Graph, number: str) -> Iterator[tuple[str, Place]]:
+    """What a long video begins with: the file of a clip, or the link to its frames."""
+    for key, kind in (("video", "LoadVideo"), ("image", "LoadImage")):
+        if link := graph[number]["inputs"].get(key):
+            loaded = graph[link[0]]["class_type"] == kind
+            yield "clip", [link[0], FILES[kind]] if loaded else [number, key]
 
 
 def _picture(graph: Graph, encoder: str) -> tuple[str, Place]:

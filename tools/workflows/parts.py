@@ -55,7 +55,7 @@ def add_model(
 
 def add_demo_long_lora(graph: Graph, model: Slot) -> Slot:
     """The demo's LoRA for windows of long videos, in which objects turn round."""
-    values = {"model": model, "lora_name": "pusa_demo_long_lora.safetensors", "strength_model": 1.0}
+    values: dict[str, Any] = {"model": model, "lora_name": "pusa_demo_long_lora.safetensors", "strength_model": 1.0}
     with graph.at(VIDEO):
         return graph.slot(graph.add("LoraLoaderModelOnly", "LoRA for long videos", **values))
 
@@ -143,7 +143,7 @@ def add_user_frames(graph: Graph, given: KeyframeSource, size: Size) -> Slot:
     whole = given.length == FRAMES
     taken: dict[str, Any] = {"batch_index": given.file_first, "length": size.length if whole else given.length}
     with graph.at(GIVEN):
-        same = {"video": image}
+        same: dict[str, Any] = {"video": image}
         frames = graph.slot(graph.find("GetVideoComponents", same) or graph.add("GetVideoComponents", **same))
         number = graph.add("ImageFromBatch", "Select frames", image=frames, **taken)
     graph.knob(f"{given.name}_from", f"{given.name.title()}: first frame", (number, "batch_index"))
