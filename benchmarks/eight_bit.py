@@ -53,8 +53,8 @@ def rounded(x: Tensor) -> Tensor:
 
 def rounding_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Queries and keys in 8 bits, keys less their mean, as SageAttention has them (arXiv 2410.02367)."""
-    parts = (rounded(q.float()), rounded(k.float() - k.float().mean(dim=1, keepdim=True)), v.float())
-    out = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in parts))
+    queries, keys = rounded(q.float()), rounded(k.float() - k.float().mean(dim=1, keepdim=True))
+    out = F.scaled_dot_product_attention(queries.transpose(1, 2), keys.transpose(1, 2), v.float().transpose(1, 2))
     return out.transpose(1, 2).flatten(2).to(q)
 
 

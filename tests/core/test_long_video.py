@@ -71,7 +71,7 @@ def test_a_chunk_is_what_generate_latents_makes_of_the_same_given_frames(tiny_mo
     model, settings = tiny_model(), replace(SETTINGS, cfg=3.0, steps=3)
     context, negative = torch.randn(2, 1, 7, 64).unbind(0)
     past = Past.start(some(4), WINDOW)
-    recipe = replace(CHUNK, match_colour=False)
+    recipe = replace(CHUNK, match_colour=False, fade=0)
 
     def sample(window, prompt):
         return denoise(model, window.start, window.table, context, negative, settings)

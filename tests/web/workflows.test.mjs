@@ -11,6 +11,9 @@ const ALL = [...Array(21).keys()]
 const GIVEN = {
   'Extend a clip, 13 frames given': [0, 1, 2, 3],
   'Extend a clip, 41 frames given': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+  'Join two clips': [0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 14, 15, 16, 17, 18, 19, 20],
+  'Loop a clip': [0, 1, 2, 3, 18, 19, 20],
+  'Retake a span of a clip': ALL,
   'Fill between two clips': [0, 1, 2, 18, 19, 20],
   'Image to video': [0],
   'First frame to video with KSampler': [0],
@@ -40,7 +43,8 @@ const files = ['workflows', 'subgraphs'].flatMap((folder) => {
 const maskOf = (graph) => [...graph.spots()].find((spot) => spot.node.comfyClass === 'PusaFrameMask')
 const givenFrames = (strip) => strip.cells.filter((cell) => cell.state === 'given').map((cell) => cell.frame)
 
-for (const { name, url, task } of files.filter(({ task }) => task !== 'Text to video')) {
+const NO_MASK = ['Text to video', 'Video of any length']
+for (const { name, url, task } of files.filter(({ task }) => !NO_MASK.includes(task))) {
   test(`${name} shows its frames on drop`, () => {
     const graph = new RunGraph(read(url))
     const { node } = maskOf(graph)

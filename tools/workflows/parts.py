@@ -231,7 +231,7 @@ def add_latent(
 def add_around(graph: Graph, around: Around, new: Slot, images: list[Slot]) -> Slot:
     """The new frames of a window between the clips that ``images`` were taken from, whole."""
     clips = [graph.source(slot, "ImageFromBatch", "image") for slot in images]
-    taken: dict[str, Any] = {"batch_index": around.first, "length": around.count}
+    taken: dict[str, Any] = {"batch_index": around.first, "length": around.frames}
     joined = graph.slot(graph.add("ImageFromBatch", "New frames", image=new, **taken))
     joined = graph.slot(graph.add("ImageBatch", "Behind the clip", image1=clips[0], image2=joined))
     if not around.joins:

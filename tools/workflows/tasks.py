@@ -71,11 +71,11 @@ NOWHERE = Area(0, 0, 0, 0)
 
 
 class Around(NamedTuple):
-    """The new frames of a window, ``first`` to ``first + count - 1``, that go between clips: all of the first slot's,
-    and, if it ``joins``, all of the second's behind them."""
+    """Where the ``frames`` new frames of a window, from ``first`` on, go: behind the clip of the first slot, and, if
+    they ``join`` clips, before that of the second."""
 
     first: int
-    count: int
+    frames: int
     joins: bool
 
 

@@ -63,7 +63,7 @@ def with_label(picture: Image.Image, text: str) -> Image.Image:
 
 def pixel_levels(task: Workflow, frames: int) -> list[float]:
     if task.around and not task.around.joins:  # the clip, and new frames behind it
-        return [0.0] * (frames - task.around.count) + [1.0] * task.around.count
+        return [0.0] * (frames - task.around.frames) + [1.0] * task.around.frames
     latents = latent_frame_of(frames - 1) + 1
     levels = parse_noise_levels(task.noise_levels, latents).tolist() if task.given else [1.0] * latents
     return [levels[latent_frame_of(index)] for index in range(frames)]
