@@ -3,12 +3,14 @@
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.demo_model.judge import compare, look
 from benchmarks.demo_model.measure import captioned_size_error
-from demo.clips import COLORS, DIRECTIONS, RADII, SHAPES, SPEEDS, draw_scene
+from demo.clips import COLORS, DIRECTIONS, FRAMES, RADII, SHAPES, SIZE, SPEEDS, draw_scene, window_times
+from demo.training.lora_difference import DOWN, UP, difference
 from demo.training.train_dit import revive
 from pusa_core import Given, euler_sample, flow_sigmas, lead_in, load_lora, merge_lora, sigma_table
 from pusa_core.media.demo_text import encode_text, word_vector
@@ -111,3 +113,32 @@ def test_captions_leave_the_exact_size_open():
     middle = replace(scene, radius=(low + high) / 2)
     assert captioned_size_error([middle]) == pytest.approx(0)
     assert captioned_size_error([middle, replace(middle, radius=low + high)]) == pytest.approx(0.75 / 2)
+
+
+def test_in_a_window_clip_the_object_turns_round_inside_the_picture_and_then_goes_as_the_caption_says():
+    turned = 0
+    for seed in range(200):
+        scene, times = draw_scene(seed), window_times(seed)
+        assert len(times) == FRAMES
+        positions = scene.positions(times.tolist())
+        assert positions.min() >= scene.extent and positions.max() <= SIZE - scene.extent
+        steps = np.diff(times[1:])
+        assert set(steps) <= {-1, 1} and (steps[16:] == 1).all()
+        turned += steps[0] == -1
+    assert 0.6 < turned / 200 < 0.8
+
+
+def test_the_difference_of_two_loras_is_a_lora_that_makes_one_into_the_other():
+    generator = torch.Generator().manual_seed(0)
+
+    def lora() -> dict[str, torch.Tensor]:
+        shapes = {f"a{DOWN}": (4, 24), f"a{UP}": (32, 4), f"b{DOWN}": (4, 16), f"b{UP}": (8, 4)}
+        return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+    before, after = lora(), lora()
+    tensors, share = difference(before, after, rank=8)
+    assert share == pytest.approx(1, abs=1e-4) and tensors[f"a{DOWN}"].shape == (8, 24)
+    for layer in "ab":
+        old, new, between = (each[layer + UP].float() @ each[layer + DOWN].float() for each in (before, after, tensors))
+        assert (old + between - new).norm() < 0.01 * new.norm()  # bfloat16
+    assert difference(before, after, rank=1)[1] < 0.9

@@ -8,10 +8,18 @@ import torch
 from pusa_core import Given, Settings, euler_sample, flow_sigmas, generate_latents
 from pusa_core.sampling.colour import ChannelStatistics
 from pusa_core.sampling.denoise import denoise
-from pusa_core.sampling.extend import LongVideo, Take, make_scenes, network_calls
+from pusa_core.sampling.extend import LongVideo, Take, make_scenes, network_calls, parse_takes
 from pusa_core.sampling.long_video import Made, Past, make_hop
-from pusa_core.sampling.plan import Hop, Timeline, parse_prompts, plan_hops
-from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe, calls_of_shift, rolling_table, warm_up_table
+from pusa_core.sampling.plan import Hop, Timeline, parse_prompts, plan_hops, split_prompts
+from pusa_core.sampling.windows import (
+    CHUNK,
+    ROLLING,
+    Recipe,
+    calls_of_shift,
+    recipe_of,
+    rolling_table,
+    warm_up_table,
+)
 from tests.conftest import max_error
 
 WINDOW = 21
@@ -288,3 +296,73 @@ def test_takes_change_seed_and_prompt_of_their_scene_alone():
     scenes = list(make_scenes(video, Past.start(some(9), WINDOW), network, None))
     assert network.prompts == ["x", "y", "x"] and [window.seed for window in network.windows] == [0, 77, 2]
     assert [scene.prompt for scene in scenes] == ["x", "y", "x"]
+
+
+# seams, colours and texts
+
+
+def test_what_a_window_makes_of_the_newest_latent_fades_out_over_the_seam():
+    past, lifted = Past.start(some(4), WINDOW), 0.5
+
+    def sample(window, prompt):
+        return window.given + lifted  # the history too, which is shown as it was
+
+    plain, faded = (
+        make_hop(past, replace(CHUNK, match_colour=False, fade=fade), SETTINGS, 0, "", 0, sample).latents
+        for fade in (0, 3)
+    )
+    ramp = (faded - plain).mean(dim=(0, 1, 3, 4))
+    assert torch.allclose(ramp[:4], -lifted * torch.tensor([0.75, 0.5, 0.25, 0]), atol=1e-6)
+    assert torch.equal(faded[:, :, 3:], plain[:, :, 3:])
+
+
+def test_a_picture_gives_the_scenes_the_colours_that_it_has_when_it_stands_still():
+    still = 0.3 * some(2) + 2
+    past = Past.start(some(1), WINDOW, still)
+
+    def sample(window, prompt):
+        return torch.randn_like(window.given)
+
+    made = make_hop(past, replace(CHUNK, fade=0), SETTINGS, 0, "", 0, sample).latents
+    for own, other in zip(moments(made), moments(still), strict=True):
+        assert torch.allclose(own, other, atol=1e-4)
+    assert past.followed_by(Made(made)).reference is past.reference
+
+
+def moments(latents):
+    return latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4), correction=0)
+
+
+def test_prompts_and_takes_are_read_from_text():
+    assert parse_prompts(split_prompts("a cat\nin snow\n10s: it sleeps\ndeeply")) == (
+        (0.0, "a cat\nin snow"),
+        (10.0, "it sleeps\ndeeply"),
+    )
+    takes = parse_takes("3: seed 7\n\n4: a cat jumps\n 5: Seed 9, seed of doubt")
+    assert takes == {3: Take(7, None), 4: Take(None, "a cat jumps"), 5: Take(9, "seed of doubt")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("3", "is no take of a scene"),
+        ("3:", "is no take of a scene"),
+        ("x: 3", "is no take of a scene"),
+        ("3: seed 1\n3: seed 2", "scene 3 has two takes"),
+        ("3: seed 99999999999999999999", "seed is 99999999999999999999"),
+    ],
+)
+def test_a_take_that_cannot_be_read_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_takes(text)
+
+
+def test_a_recipe_has_what_its_mode_has_where_nothing_else_is_asked_for():
+    assert recipe_of("rolling", 0, "", True, True, 1.0, 4) == ROLLING
+    assert recipe_of("chunk", 3, "0.1..0.3", False, True, 1.0, 4) == replace(
+        CHUNK, history=3, levels=(0.1, 0.3), anchor=False
+    )
+    with pytest.raises(ValueError, match='the mode is "fast"; choose one of chunk, rolling'):
+        recipe_of("fast", 0, "", True, True, 1.0, 4)
+    with pytest.raises(ValueError, match="fade is -1"):
+        replace(CHUNK, fade=-1)
