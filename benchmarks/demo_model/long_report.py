@@ -89,7 +89,7 @@ def report(
     machine: str,
 ) -> str:
     hops = plan.hops
-    frames = sum(each.frames for each in next(iter(measured.values())))
+    frames = sum(each.frames for each in next(iter(measured.values()), ()))
     return "\n".join(
         [
             "# How far a long video drifts",
