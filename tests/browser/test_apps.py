@@ -35,5 +35,5 @@ def test_an_app_shows_labelled_knobs_and_runs(apps: dict[str, dict[str, Any]], n
     assert app["width"] <= PHONE  # nothing to scroll sideways
     lines = app["text"].splitlines()
     assert {"Steps", "CFG", "Negative prompt", "Run"} <= set(lines)
-    assert ("Noise levels" in lines) == ("Text to video" not in name)
+    assert ("Noise levels" in lines) == (not name.endswith(("Text to video", "Video of any length")))
     assert "noise_levels" not in app["text"]  # no name of an API
