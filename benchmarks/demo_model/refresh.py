@@ -26,7 +26,8 @@ from pusa_core.sampling.keyframes import Given
 from pusa_core.sampling.pipeline import generate_latents
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
-from tools.workflows.tasks import TASKS, Workflow
+from tools.workflows.tasks import TASKS
+from tools.workflows.workflow import Workflow
 
 log = logging.getLogger(__name__)
 

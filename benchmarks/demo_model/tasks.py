@@ -24,7 +24,8 @@ from pusa_core.media.vae import WanVae
 from pusa_core.sampling.pipeline import Keyframe, Settings, encode_keyframes, generate_latents
 from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from pusa_core.weights.demo_files import VAE
-from tools.workflows.tasks import TASKS, Workflow
+from tools.workflows.tasks import TASKS
+from tools.workflows.workflow import Workflow
 
 log = logging.getLogger(__name__)
 

@@ -75,7 +75,7 @@ def make_film(film: Film, networks: Networks, vae: Any, sound: Path | None) -> F
         made = _collected(
             sampling.told(make_scenes(video, given.past(film.window), sampling.sample, film.scenes)), latents
         )
-        pictures = film_pictures(film, coder, given.latents, index.noted(made), lambda _: None)
+        pictures = film_pictures(film, coder, given.latents, index.noted(made))
         path = _temporary()
         write_pictures(pictures, film.size, path, film.timeline.fps, sound=sound)
         raw = networks.model.get_model_object("latent_format").process_out(torch.cat(latents, dim=2))

@@ -60,7 +60,7 @@ def write_film(work: FilmJob, output: VideoOutput) -> None:
     with _progress(network_calls(video)) as bar:
         network = _Network(work, bar.step)
         made = bar.count(make_scenes(video, given.past(film.window), network.sample, film.scenes))
-        pictures = film_pictures(film, vae, given.latents, index.noted(made), lambda _: None)
+        pictures = film_pictures(film, vae, given.latents, index.noted(made))
         try:
             write_pictures(pictures, film.size, output.out, work.job.fps, sound=work.sound, replace=output.overwrite)
         except (Exception, KeyboardInterrupt):  # running out of memory or disk space is one of the likelier ends

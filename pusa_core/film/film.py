@@ -1,7 +1,7 @@
 """A long video that is planned, and its frames: scenes are decoded as they come, in order, each latent once."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -139,14 +139,12 @@ def given_latents(film: Film, vae: Vae, vae_name: str) -> Given:
     return Given(found.latents[:, :, :1], key, found.latents[:, :, 1:])
 
 
-def film_pictures(
-    film: Film, vae: Vae, given: Tensor, made: Iterable[Scene], noted: Callable[[Scene], None]
-) -> Iterator[np.ndarray]:
+def film_pictures(film: Film, vae: Vae, given: Tensor, made: Iterable[Scene]) -> Iterator[np.ndarray]:
     """The frames ``[H, W, 3]`` uint8: those of the clip as they are, then the scenes'; at most the asked length.
 
     ``given``: the latents that the scenes go on from, which the decoder sees before theirs.
 
-    A picture of every scene is saved on the way, after which ``noted`` is called with the scene.
+    A picture of every scene is saved on the way.
     """
     if film.clip is not None:
         yield from film.clip.pictures(film.size)
@@ -170,6 +168,5 @@ def film_pictures(
     for number, picture in islice(numbered(), film.timeline.total - shown):
         if scene := middles.pop(number, None):
             film.scenes.save_picture(scene.hop.number, scene.key, Image.fromarray(picture))
-            noted(scene)
         if number >= own:
             yield picture

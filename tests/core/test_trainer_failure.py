@@ -55,7 +55,10 @@ def state(tmp_path, step):
             OSError(5, "Input/output error", "/data/clips"),
             "step 3 failed: OSError: .*Input/output error: '/data/clips'",
         ),
-        (torch.OutOfMemoryError("12 GiB"), "step 3 failed: the GPU's memory is full; turn on train.offload_checkpoints"),
+        (
+            torch.OutOfMemoryError("12 GiB"),
+            "step 3 failed: the GPU's memory is full; turn on train.offload_checkpoints",
+        ),
         (RuntimeError("CUDA error"), "step 3 failed: RuntimeError: CUDA error"),
         (MemoryError(), "step 3 failed: MemoryError"),
         (ValueError("no such thing"), "step 3 failed: no such thing"),

@@ -7,7 +7,8 @@ from .graph import Json, Place
 from .graphs import user_graph
 from .notes import has_newer_nodes
 from .page import Page
-from .tasks import TRAIN, Workflow
+from .tasks import TRAIN
+from .workflow import Workflow
 
 ALIASES = ["pusa", "wan", "video", "noise levels", "first frame", "last frame", "keyframes", "extend", "timeline"]
 PART_ALIASES = {"mask": ["inpaint", "mask", "region"], "margin": ["outpaint"]}

@@ -12,7 +12,8 @@ from .graphs import demo_graph, user_graph
 from .notes import demo_note, has_newer_nodes, user_note
 from .page import Page
 from .parameters import parameters_file
-from .tasks import CLIPS, EXTEND, KSAMPLER, PARTS, SKYREELS, TASKS, TRAIN, WAN22, Workflow
+from .tasks import CLIPS, EXTEND, KSAMPLER, PARTS, SKYREELS, TASKS, TRAIN, WAN22
+from .workflow import Workflow
 
 PACK = Path(__file__).parents[2]
 WORKFLOWS, SUBGRAPHS = PACK / "workflows", PACK / "subgraphs"

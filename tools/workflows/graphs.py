@@ -9,8 +9,9 @@ from .files import EXPERTS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, VAE
 from .graph import Graph, Slot
 from .long_video import add_demo_long_video, add_long_video
 from .parts import DEMO_SIDE, GIVEN, RESULT, VIDEO, Size
-from .tasks import CLIPS, EXTEND, HEIGHT, KSAMPLER, TRAIN, WAN22, WIDTH, Workflow
+from .tasks import CLIPS, EXTEND, KSAMPLER, TRAIN, WAN22
 from .training import DEMO_FILES, add_demo_training, add_training
+from .workflow import HEIGHT, WIDTH, Workflow
 
 AVOID = (
     "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, overall gray, "

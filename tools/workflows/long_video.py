@@ -7,8 +7,8 @@ from pusa_core.weights.demo_files import LORA_STRENGTH as DEMO_LORA_STRENGTH
 from . import parts
 from .graph import Graph, Slot
 from .parts import DEMO_SIDE, PICTURES, RESULT, VIDEO
-from .tasks import HEIGHT, WIDTH, Workflow
 from .training import DEMO_FILES
+from .workflow import HEIGHT, WIDTH, Workflow
 
 KNOBS = {
     "prompt": "Prompt",

@@ -1,7 +1,8 @@
 """The note of each graph: what it does, what it needs, and what to try."""
 
 from .files import EXPERTS, LABELS, MADE_FOR_LEVELS, PUSA_LORA, T2V, TEXT_ENCODER, TURBO_LORA, VAE, Files
-from .tasks import KSAMPLER, TRAIN, WAN22, Workflow
+from .tasks import KSAMPLER, TRAIN, WAN22
+from .workflow import Workflow
 
 OPEN = "Double-click *Pusa video* to see all nodes."
 OLDER = "Double-click *Pusa video* to see all nodes. Nodes missing? Use api/{name}.json."

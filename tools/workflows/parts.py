@@ -7,7 +7,7 @@ from pusa_core.weights.load import LORA_STRENGTH
 
 from .files import EXPERTS, TEXT_ENCODER, TURBO_LORA, VAE, Files
 from .graph import Graph, Place, Slot
-from .tasks import FRAMES, Area, Around, KeyframeSource, Workflow
+from .workflow import FRAMES, Area, Around, KeyframeSource, Workflow
 
 PICTURES, LEVELS, RESULT = Place(1), Place(2), Place(4)
 GIVEN, VIDEO, TRAINING = Place(2, "Given frames"), Place(3, "Pusa video"), Place(1, "Train a LoRA")

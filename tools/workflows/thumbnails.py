@@ -20,7 +20,8 @@ from tools.comfyui import find_comfyui, temporary_server
 
 from .build import DEMO_TASKS, WORKFLOWS, demo_title, user_title
 from .parts import DEMO_SIDE
-from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22, Workflow
+from .tasks import KSAMPLER, SKYREELS, TRAIN, WAN22
+from .workflow import Workflow
 
 SIDE, GAP, BORDER = 124, 6, 7  # pixels; SIDE is that of a frame
 ROW = 3
