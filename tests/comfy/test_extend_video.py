@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from demo.clips import draw_scene
 from pusa_core.cli.main import main
 from pusa_core.media.video import read_frames
+from tests.conftest import GOLDENS
 from tests.support.clips import sound_samples, write_clip
+from tests.support.comfy_scripts import run_script
 from tools.comfy_client import ComfyClient, Graph, PromptRefused, RunFailed
 
 from ..support.graphs import node, picture
@@ -199,3 +201,8 @@ def test_bad_input_is_refused_with_the_fix(comfy: ComfyClient, changes: dict, me
 def test_texts_are_checked_before_the_run(comfy: ComfyClient, changes: dict, message: str) -> None:
     with pytest.raises(PromptRefused, match=message):
         comfy.run(extend(**changes))
+
+
+def test_latents_decoded_part_by_part_are_those_decoded_at_once(comfyui: Path) -> None:
+    result = json.loads(run_script(comfyui, "run_film_vae.py", GOLDENS / "vae_tiny.safetensors"))
+    assert len(result["errors"]) == 4 and max(result["errors"]) < 1e-4 and result["range"] > 0.1, result

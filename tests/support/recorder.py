@@ -3,13 +3,16 @@
 import torch
 
 from pusa_core import euler_sample
+from pusa_core.sampling.long_video import Window
 
 
 class Recorder:
     """In place of a network: every frame flows to ``target``. Keeps the windows that it is asked for."""
 
     def __init__(self, target: float = 0.5) -> None:
-        self.windows, self.prompts, self.target = [], [], target
+        self.windows: list[Window] = []
+        self.prompts: list[str] = []
+        self.target = target
 
     def __call__(self, window, prompt):
         self.windows.append(window)
