@@ -58,6 +58,7 @@ class PusaDemoImage(io.ComfyNode):
             category="Pusa/demo",
             search_aliases=["demo picture", "example image"],
             description="The first frame of a clip like those the demo model was trained on, and its prompt.",
+            has_intermediate_output=True,
             inputs=[scene_seed()],
             outputs=[
                 io.Image.Output(display_name="image", tooltip="To VAE Encode Keyframes."),

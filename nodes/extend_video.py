@@ -41,6 +41,7 @@ class PusaExtendVideo(io.ComfyNode):
             ],
             description="Makes a video of any length, scene by scene, from a clip, a picture or the prompt alone. "
             "Scenes are kept on disk, so that Run goes on where it was stopped, and one can be made anew.",
+            has_intermediate_output=True,
             inputs=[*_needed(), *_start(), *_kept(), *_recipe()],
             outputs=[
                 io.Video.Output(display_name="VIDEO", tooltip="The whole video, with the clip's sound: to Save Video."),

@@ -73,6 +73,7 @@ class PusaFrameMask(io.ComfyNode):
                 *("inpaint", "outpaint", "video inpainting", "region"),
             ],
             description="Sets the noise levels of latent frames: 0 keeps a frame exactly, 1 generates it.",
+            has_intermediate_output=True,
             inputs=[
                 io.Latent.Input("latent", tooltip="A video with given frames, from VAE Encode Keyframes."),
                 io.String.Input(

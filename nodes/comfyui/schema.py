@@ -46,16 +46,24 @@ def as_advanced(entry: io.Input) -> io.Input:
 
 
 def schema(
-    *, inputs: Sequence[io.Input], search_aliases: Sequence[str] = (), advanced: Collection[str] = (), **settings: Any
+    *,
+    inputs: Sequence[io.Input],
+    search_aliases: Sequence[str] = (),
+    advanced: Collection[str] = (),
+    has_intermediate_output: bool = False,
+    **settings: Any,
 ) -> io.Schema:
     """An ``io.Schema`` whose inputs are labelled; those named in ``advanced`` are folded.
 
-    ``search_aliases`` are words by which the node is found. Older versions search by name alone and have no such field.
+    ``search_aliases`` are words by which the node is found, ``has_intermediate_output`` is for a node that shows a
+    picture and passes its result on: a graph whose result is kept from another one shows the picture too. Older
+    versions have no such fields; they search by name alone, and show the picture when the node runs.
     """
     for entry in inputs:
         entry.display_name = entry.display_name or label(entry.id)
         if entry.id in advanced:
             as_advanced(entry)
-    if any(field.name == "search_aliases" for field in fields(io.Schema)):
-        settings["search_aliases"] = list(search_aliases)
+    newer = {"search_aliases": list(search_aliases), "has_intermediate_output": has_intermediate_output}
+    known = {field.name for field in fields(io.Schema)}
+    settings |= {name: value for name, value in newer.items() if name in known}
     return io.Schema(inputs=list(inputs), **settings)

@@ -15,7 +15,7 @@ NODES = {
     "timeline": "PusaFrameMask",
     "noise level": "PusaFrameMask",
     "start and end frames": "PusaEncodeKeyframes",
-    "extend video": "PusaEncodeKeyframes",
+    "extend video": "PusaExtendVideo",
 }
 BLUEPRINTS = ("first frame", "image to video")
 """Many core nodes have these words in their names, and names count more than aliases."""

@@ -85,6 +85,21 @@ def test_the_demo_image_shows_its_picture(comfy: ComfyClient) -> None:
     assert comfy.file(entry).startswith(b"\x89PNG")
 
 
+def test_a_graph_whose_result_is_kept_from_another_shows_the_timeline(comfy: ComfyClient) -> None:
+    if "has_intermediate_output" not in comfy.get_json("/object_info/PusaFrameMask")["PusaFrameMask"]:
+        pytest.skip("this version of ComfyUI shows what ran alone")
+    graph = image_to_video("0:0.2", steps=1)
+    graph |= {"save": node("SaveLatent", samples=["video", 0], filename_prefix="kept")}
+    run(comfy, graph)
+    name = {key: f"other_{key}" for key in graph}
+    other: Graph = {}
+    for key, entry in graph.items():
+        inputs = {k: [name[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()}
+        other[name[key]] = {**entry, "inputs": inputs}
+    (shown,) = run(comfy, other).outputs["other_mask"]["images"]
+    assert comfy.file(shown).startswith(b"\x89PNG")
+
+
 def test_the_preview_of_the_demo_model_has_the_colours_of_the_video(comfyui: Path) -> None:
     errors = json.loads(run_script(comfyui, "run_preview.py"))
     assert errors["demo"] < 0.06 and errors["demo"] < errors["wan"] / 2, errors

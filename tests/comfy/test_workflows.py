@@ -24,6 +24,10 @@ def api_graph(name: str) -> Graph:
     return json.loads((PACK / "workflows" / "api" / f"{name}.json").read_text())
 
 
+LENGTHS = {"demo_extend_video": 152, "demo_loop": 137}
+"""Frames of the videos that are not as long as one window of the model: 9.5 s, and a clip with its way back."""
+
+
 @pytest.mark.parametrize("name", API_DEMO)
 def test_api_workflow_makes_a_video(comfy: ComfyClient, name: str) -> None:
     graph = api_graph(name)
@@ -31,7 +35,7 @@ def test_api_workflow_makes_a_video(comfy: ComfyClient, name: str) -> None:
     comfy.post("/free", {"free_memory": True})  # a node whose result is kept from another graph shows nothing
     outputs = comfy.run(graph)
     frames = decode(comfy.file(outputs[save]["images"][0]))
-    assert len(frames) == 81
+    assert len(frames) == LENGTHS.get(name, 81)
     assert {frame.shape for frame in frames} == {(64, 64, 3)}
     for mask in (key for key, node in graph.items() if node["class_type"] == "PusaFrameMask"):
         assert comfy.file(outputs[mask]["images"][0]).startswith(b"\x89PNG")
