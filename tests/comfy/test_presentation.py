@@ -1,8 +1,6 @@
 """What users see of the nodes: labels, folded inputs, search aliases, texts and pictures on the node, previews."""
 
 import json
-import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from tools.comfy_client import ComfyClient, Graph
 from tools.workflows.listing import is_of_pack
 
 from ..support.graphs import image_to_video, node
+from ..support.page import show
 
 
 @pytest.fixture(scope="module")
@@ -44,44 +43,16 @@ def test_newer_versions_get_search_aliases(nodes: dict[str, Any]) -> None:
     assert all(listed) or not any("search_aliases" in info for info in nodes.values())
 
 
-@dataclass
-class Events:
-    texts: list[str]
-    outputs: dict[str, Any]
-
-
-def run(comfy: ComfyClient, graph: Graph) -> Events:
-    """The texts that a page would show on nodes, and the outputs by node."""
-    websocket = pytest.importorskip("websocket")
-    client, texts = uuid.uuid4().hex, []
-    socket = websocket.create_connection(f"{comfy.url.replace('http', 'ws')}/ws?clientId={client}", timeout=300)
-    answer = comfy.post("/prompt", {"prompt": graph, "client_id": client})
-    outputs: dict[str, Any] = {}
-    while True:
-        message = socket.recv()
-        if isinstance(message, bytes):
-            if int.from_bytes(message[:4], "big") == 3:  # text on a node: length of its id, id, text
-                texts.append(message[8 + int.from_bytes(message[4:8], "big") :].decode())
-            continue
-        event = json.loads(message)
-        if event["type"] == "executed":
-            outputs[event["data"]["node"]] = event["data"]["output"]
-        if event["type"] == "execution_error":
-            pytest.fail(event["data"]["exception_message"])
-        if event["type"] == "execution_success" and event["data"]["prompt_id"] == answer["prompt_id"]:
-            return Events(texts, outputs)
-
-
 def test_pusa_load_says_on_the_node_what_it_matched(comfy: ComfyClient) -> None:
     files = {"model_name": "pusa_demo_wan_t2v.safetensors", "lora_name": "pusa_demo_lora.safetensors"}
     graph = image_to_video(steps=1) | {"model": node("PusaLoad", **files, lora_strength=0.7)}
     graph |= {"save": node("SaveLatent", samples=["video", 0], filename_prefix="presentation")}
-    assert any("60 of 60 updates matched" in text for text in run(comfy, graph).texts)
+    assert any("60 of 60 updates matched" in text for text in show(comfy, graph).texts)
 
 
 def test_the_demo_image_shows_its_picture(comfy: ComfyClient) -> None:
     graph = {"image": node("PusaDemoImage", seed=41), "save": node("PreviewImage", images=["image", 0])}
-    (entry,) = run(comfy, graph).outputs["image"]["images"]
+    (entry,) = show(comfy, graph).outputs["image"]["images"]
     assert comfy.file(entry).startswith(b"\x89PNG")
 
 
@@ -90,13 +61,13 @@ def test_a_graph_whose_result_is_kept_from_another_shows_the_timeline(comfy: Com
         pytest.skip("this version of ComfyUI shows what ran alone")
     graph = image_to_video("0:0.2", steps=1)
     graph |= {"save": node("SaveLatent", samples=["video", 0], filename_prefix="kept")}
-    run(comfy, graph)
+    show(comfy, graph)
     name = {key: f"other_{key}" for key in graph}
     other: Graph = {}
     for key, entry in graph.items():
         inputs = {k: [name[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()}
         other[name[key]] = {**entry, "inputs": inputs}
-    (shown,) = run(comfy, other).outputs["other_mask"]["images"]
+    (shown,) = show(comfy, other).outputs["other_mask"]["images"]
     assert comfy.file(shown).startswith(b"\x89PNG")
 
 
