@@ -71,7 +71,7 @@ class Errors:
     motion: float  # error of the motion between consecutive latent frames, pixels per frame
 
 
-def _grown(mask: np.ndarray) -> np.ndarray:
+def grown(mask: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(7))) > 0
 
 
@@ -80,7 +80,7 @@ def compare(video: np.ndarray, scene: Scene) -> Errors:
     seen, truth = look(video), look(scene.render())
     background = []
     for index in range(1, FRAMES):
-        outside = ~(_grown(seen.masks[index]) | _grown(truth.masks[index]))
+        outside = ~(grown(seen.masks[index]) | grown(truth.masks[index]))
         background.append(np.abs(video[index] - scene.background)[outside].mean() if outside.any() else np.nan)
     distance = np.linalg.norm(seen.centers - scene.positions(), axis=1)[1:]
     size = np.minimum(np.abs(seen.areas / truth.areas - 1), 1)[1:]

@@ -65,7 +65,8 @@ def cost(measured: Measured) -> list[str]:
         later = measures[1:] or measures
         seconds = sum(each.seconds for each in later) / sum(each.frames for each in later) * FPS
         seam = sum(each.seam for each in later) / len(later)
-        lines.append(f"| {name} | {later[-1].frames} | {seconds:.2f} | {measures[0].seam:.2f} | {seam:.2f} |")
+        shown = f"{seconds:.2f}" if seconds >= 0.01 else "-"  # what is not sampled takes no time
+        lines.append(f"| {name} | {later[-1].frames} | {shown} | {measures[0].seam:.2f} | {seam:.2f} |")
     return lines
 
 

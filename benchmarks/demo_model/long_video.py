@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.demo_model.judge import LOST, _grown, look
 from benchmarks.demo_model.long_report import HopMeasures, report
-from demo.clips import DIRECTIONS, SPEEDS, Scene, draw_scene
+from benchmarks.demo_model.long_truth import Truth, measure_hop, true_video
+from demo.clips import Scene, draw_scene
 from demo.training.machine import DEVICE, machine
 from pusa_core import Settings, WanModel, load_model
 from pusa_core.film.film import STILL
@@ -41,15 +42,16 @@ CACHE = ROOT / "benchmarks" / ".cache" / "long_video.json"
 FIRST_SCENE = 5000  # held out
 WINDOW = 21
 PIXELS = 13  # frames that the pixel chain encodes again
-OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 
 _LATENT = replace(CHUNK, anchor=False, history=4, levels=(0.0, 0.0), match_colour=False, fade=0)
 _ANCHOR = replace(_LATENT, anchor=True)
 _LEVELS = replace(CHUNK, match_colour=False, fade=0)
 _ROLLING = replace(ROLLING, levels=(0.0, 0.0), match_colour=False)
-RECIPES: dict[str, Recipe | None] = {
+How = Recipe | Literal["truth", "pixel chain"]
+RECIPES: dict[str, How] = {
+    "the truth, through the VAE": "truth",
     "the default: all of them": CHUNK,
-    "pixel chain: decode, last 13 frames, encode again": None,
+    "pixel chain: decode, last 13 frames, encode again": "pixel chain",
     "latent chain: last 4 latents, level 0": _LATENT,
     "+ anchor": _ANCHOR,
     "+ levels: anchor, 2 latents at 0.1 and 0.4": _LEVELS,
@@ -73,54 +75,6 @@ class Plan:
     @property
     def settings(self) -> Settings:
         return Settings(width=64, height=64, steps=self.steps)
-
-
-class Truth:
-    """Where the object of a scene is, if it turns round at the beginning of every hop but the first."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self._at = np.array([scene.x, scene.y])
-        self._forth = True
-
-    def caption(self, hop: int) -> str:
-        direction = self.scene.direction if hop % 2 == 0 else OPPOSITE[self.scene.direction]
-        return replace(self.scene, direction=direction).caption
-
-    def go_on(self, frames: int) -> np.ndarray:
-        """The positions ``[frames, 2]`` in a hop's new frames; the next hop begins after them."""
-        step = np.array(DIRECTIONS[self.scene.direction]) * SPEEDS[self.scene.speed] * (1 if self._forth else -1)
-        positions = self._at + np.arange(1, frames + 1)[:, None] * step
-        self._at, self._forth = positions[-1], not self._forth
-        return positions
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """Of the hop that ``go_on`` was asked for last, pixels per frame."""
-        step = np.array(DIRECTIONS[self.scene.direction]) * SPEEDS[self.scene.speed]
-        return step * (-1 if self._forth else 1)
-
-
-def measure_hop(truth: Truth, video: np.ndarray, before: np.ndarray) -> dict[str, float]:
-    """The errors of the new frames ``[T, H, W, 3]`` of a hop; ``before``: the last frame before them."""
-    positions, seen = truth.go_on(len(video)), look(video)
-    background, shift = [], []
-    for frame, mask in zip(video, seen.masks, strict=True):
-        outside = ~_grown(mask)
-        difference = (frame - truth.scene.background)[outside]
-        background.append(np.abs(difference).mean())
-        shift.append(np.abs(difference.mean(axis=0)).mean())
-    distance = np.nan_to_num(np.linalg.norm(seen.centers - positions, axis=1), nan=LOST)
-    speed = float(np.dot(seen.velocity, truth.velocity) / np.dot(truth.velocity, truth.velocity))
-    change = np.abs(np.diff(np.concatenate((before[None], video)), axis=0)).mean(axis=(1, 2, 3))
-    return {
-        "background": float(np.mean(background)),
-        "colour": float(np.mean(shift)),
-        "position": float(distance.mean()),
-        "seen": float((~np.isnan(seen.areas)).mean()),
-        "motion": 0.0 if np.isnan(speed) else speed,
-        "seam": float(change[0] / np.median(change[STRIDE::STRIDE])),  # between latents, as the seam is
-    }
 
 
 LONGEST = "the default, longest"
@@ -165,15 +119,28 @@ def pixel_hops(plan: Plan, sample: Sample, still: Tensor, vae: WanVae) -> Hops:
         yield new
 
 
-def measure(plan: Plan, recipe: Recipe | None, model: WanModel, vae: WanVae) -> list[HopMeasures]:
+def true_hops(plan: Plan, scenes: list[Scene], vae: WanVae) -> Hops:
+    """What is right, encoded and decoded: the least that a hop can err by."""
+    new = STRIDE * (WINDOW - CHUNK.context)
+    videos = (torch.from_numpy(true_video(scene, new, plan.hops))[None] for scene in scenes)
+    return iter(torch.cat([vae.decode_batch(vae.encode(video)) for video in videos]).split([1] + [new] * plan.hops, 1))
+
+
+def hops_of(plan: Plan, how: How, scenes: list[Scene], sample: Sample, still: Tensor, vae: WanVae) -> Hops:
+    if how == "truth":
+        return true_hops(plan, scenes, vae)
+    return pixel_hops(plan, sample, still, vae) if how == "pixel chain" else latent_hops(plan, how, sample, still, vae)
+
+
+def measure(plan: Plan, how: How, model: WanModel, vae: WanVae) -> list[HopMeasures]:
     """The means over the scenes at every hop."""
     scenes = [draw_scene(FIRST_SCENE + index) for index in range(plan.scenes)]
     truths = [Truth(scene) for scene in scenes]
     pictures = np.stack([scene.render([0])[0] for scene in scenes])
     still = vae.encode(torch.from_numpy(pictures)[:, None].repeat(1, STILL, 1, 1, 1))
     contexts = torch.stack([torch.cat([encode_text(truth.caption(hop)) for truth in truths]) for hop in (0, 1)])
-    sample = network(model, plan.settings, recipe or CHUNK, contexts)
-    made = pixel_hops(plan, sample, still, vae) if recipe is None else latent_hops(plan, recipe, sample, still, vae)
+    sample = network(model, plan.settings, how if isinstance(how, Recipe) else CHUNK, contexts)
+    made = hops_of(plan, how, scenes, sample, still, vae)
     before, results, started = next(made)[:, -1].numpy(), [], time.perf_counter()
     for new in made:
         seconds = time.perf_counter() - started
@@ -212,9 +179,9 @@ def write_cache(known: dict) -> None:
 
 def write_report(known: dict, plan: Plan, path: Path) -> None:
     """The page of what has been measured so far."""
-    measured = {name: [HopMeasures(**hop) for hop in hops] for name, hops in known["recipes"].items()}
-    longest = measured.pop(LONGEST, [])
-    missing = [name for name in RECIPES if name not in measured]
+    kept = {name: [HopMeasures(**hop) for hop in hops] for name, hops in known["recipes"].items()}
+    longest, missing = kept.get(LONGEST, []), [name for name in RECIPES if name not in kept]
+    measured = {name: kept[name] for name in RECIPES if name in kept}
     path.write_text(report(measured, longest, missing, plan, known.get("cache"), machine()), encoding="utf-8")
 
 
@@ -232,12 +199,12 @@ def main() -> None:
     loras: list[tuple[str | PathLike, float]] = [("demo", LORA_STRENGTH), (LONG_LORA, LORA_STRENGTH)]
     model, vae = load_model("demo", loras, device=DEVICE, dtype=torch.float32), WanVae(VAE, DEVICE)
     longest = replace(plan, hops=max(plan.hops, plan.most_hops))
-    for name, recipe in {LONGEST: CHUNK, **RECIPES}.items():
+    for name, how in {LONGEST: CHUNK, **RECIPES}.items():
         if name not in known["recipes"]:
-            if recipe == CHUNK and name != LONGEST:  # the same bits
+            if how == CHUNK and name != LONGEST:  # the same bits
                 made = known["recipes"][LONGEST][: plan.hops]
             else:
-                hops = measure(longest if name == LONGEST else plan, recipe, model, vae)
+                hops = measure(longest if name == LONGEST else plan, how, model, vae)
                 made = [asdict(each) for each in hops]
             known["recipes"][name] = made
             write_cache(known)

@@ -161,10 +161,9 @@ def test_every_recipe_runs(comfy: ComfyClient, changes: dict) -> None:
 
 
 def test_a_latent_goes_on_without_being_encoded_again(comfy: ComfyClient) -> None:
-    graph = extend(scenes="test/first", seconds=1.0)
-    graph["more"] = node(
-        "PusaExtendVideo", **{**graph["long"]["inputs"], "latent": ["long", 1], "seconds": 2.0, "scenes": "test/more"}
-    )
+    """As in ComfyUI's Start Loop and End Loop, whose copies of the node share a folder and hand on the LATENT."""
+    graph = extend(scenes="test/on", seconds=1.0)
+    graph["more"] = node("PusaExtendVideo", **{**graph["long"]["inputs"], "latent": ["long", 1], "seconds": 2.0})
     first, more = comfy.latent(graph, "long", 1), comfy.latent(graph, "more", 1)
     assert more.shape[2] > first.shape[2]
     assert (more[:, :, : first.shape[2]] - first).abs().max() < 1e-5
