@@ -15,7 +15,7 @@ from .comfyui.train_files import (
     dataset_folder,
     fingerprint,
     load_picture,
-    lora_path,
+    lora_paths,
     model_file,
     name_problem,
     register,
@@ -27,6 +27,7 @@ from .comfyui.training import run_training
 from .load import NO_LORA
 
 DEMO_ENCODER = "demo"
+NO_MODEL = "none"
 ALL_LEVELS, EXPERTS = "all noise levels", {"high noise": [0.875, 1.0], "low noise": [0.0, 0.875]}
 
 
@@ -74,6 +75,20 @@ def own_inputs() -> dict[int, io.Input]:
             optional=True,
             tooltip="The noise levels to train on: those of the Wan2.2 model that model_name is, or all of them.",
         ),
+        54: io.Combo.Input(
+            "model_name_low",
+            options=[NO_MODEL, *folder_paths.get_filename_list("diffusion_models")],
+            default=NO_MODEL,
+            optional=True,
+            tooltip="Wan2.2's low-noise model, if model_name is the high-noise one: both get a LoRA each.",
+        ),
+        55: io.Combo.Input(
+            "init_lora_low",
+            options=[NO_LORA, *folder_paths.get_filename_list("loras")],
+            default=NO_LORA,
+            optional=True,
+            tooltip="A LoRA for the low-noise model to start from; init_lora is that of the other.",
+        ),
     }
 
 
@@ -85,7 +100,7 @@ class PusaTrainLora(io.ComfyNode):
             display_name="Pusa Train LoRA",
             category="Pusa/training",
             search_aliases=["train a LoRA", "fine-tune", "finetuning", "training", "trainer"],
-            advanced=["init_lora", "expert"],
+            advanced=["init_lora", "expert", "model_name_low", "init_lora_low"],
             description="Trains a LoRA with one noise level per latent frame on a folder of captioned clips. Interrupt "
             "saves a checkpoint; queueing the same graph again resumes.",
             is_output_node=True,
@@ -97,6 +112,9 @@ class PusaTrainLora(io.ComfyNode):
                 ),
                 io.Image.Output(display_name="loss", tooltip="The loss at every step."),
                 io.String.Output(display_name="summary", tooltip="The run in a few lines, with the clips skipped."),
+                io.AnyType.Output(
+                    display_name="lora_name_low", tooltip="The same for model_name_low; none without one."
+                ),
             ],
         )
 
@@ -122,6 +140,8 @@ class PusaTrainLora(io.ComfyNode):
         init_lora: str = NO_LORA,
         sample_image: Tensor | None = None,
         expert: str = ALL_LEVELS,
+        model_name_low: str = NO_MODEL,
+        init_lora_low: str = NO_LORA,
         **values: Any,
     ) -> io.NodeOutput:
         if problem := name_problem(output_name):
@@ -138,19 +158,26 @@ class PusaTrainLora(io.ComfyNode):
         }
         if text_encoder != DEMO_ENCODER:
             options["model.text_encoder"] = model_file("text_encoders", text_encoder, "text_encoder")
+        if model_name_low != NO_MODEL:
+            options["model.low_noise_checkpoint"] = model_file("diffusion_models", model_name_low, "model_name_low")
         if init_lora != NO_LORA:
             options["model.init_lora"] = model_file("loras", init_lora, "init_lora")
+        if init_lora_low != NO_LORA:
+            options["model.low_noise_init_lora"] = model_file("loras", init_lora_low, "init_lora_low")
         if expert != ALL_LEVELS:
             options["train.noise_range"] = json.dumps(EXPERTS[expert])
         if sample_image is not None:
             options["output.sample_keyframes"] = json.dumps([f"0={save_sample_image(sample_image)}"])
         check_options(options)
-        target = lora_path(output_name)
-        before = check_target(target, run)
+        targets = lora_paths(output_name, experts=model_name_low != NO_MODEL)
+        before = {result: check_target(target, run) for result, target in targets.items()}
         progress = TrainingProgress(cls.hidden.unique_id, run)
         run_training([f"--{option}={value}" for option, value in options.items()], progress)
-        register(Path(progress.result["lora"]), target, before)
+        for result, target in targets.items():
+            register(Path(progress.result[result]), target, before[result])
         plot = load_picture(progress.result["plot"])
-        summary = f"{target.name}: {progress.summary()}\nThe run is kept in {run}"
+        names = [target.name for target in targets.values()]
+        summary = f"{', '.join(names)}: {progress.summary()}\nThe run is kept in {run}"
         progress.say(summary)
-        return io.NodeOutput(target.name, plot, summary, ui=ui.PreviewImage(plot, cls=cls))
+        lora, low_noise_lora = (*names, NO_LORA)[:2]
+        return io.NodeOutput(lora, plot, summary, low_noise_lora, ui=ui.PreviewImage(plot, cls=cls))

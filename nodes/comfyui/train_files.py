@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...pusa_core.media.video import read_frames, to_uint8
 from ...pusa_core.storage.atomic import write_whole
-from ...pusa_core.training.files import check_file_name
+from ...pusa_core.training.files import check_file_name, lora_files
 from ...pusa_core.training.ownership import file_mark, open_run
 
 RUNS = "pusa_training"  # in ComfyUI's output folder; has one sub-folder per run, named after its LoRA
@@ -46,9 +46,9 @@ def run_folder(output_name: str) -> Path:
     return Path(folder_paths.get_output_directory(), RUNS, output_name)
 
 
-def lora_path(output_name: str) -> Path:
-    """Path of the LoRA, in the first of ComfyUI's LoRA folders."""
-    return Path(folder_paths.get_folder_paths("loras")[0], f"{output_name}.safetensors")
+def lora_paths(output_name: str, experts: bool) -> dict[str, Path]:
+    """Where a run's LoRAs go, in the first of ComfyUI's LoRA folders, by their names in the run's last event."""
+    return lora_files(Path(folder_paths.get_folder_paths("loras")[0]), output_name, experts)
 
 
 def name_problem(output_name: str) -> str:

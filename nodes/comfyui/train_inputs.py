@@ -22,6 +22,8 @@ OWN_NAMES = {
     "model.vae": "vae_name",
     "model.text_encoder": "text_encoder",
     "model.init_lora": "init_lora",
+    "model.low_noise_checkpoint": "model_name_low",
+    "model.low_noise_init_lora": "init_lora_low",
     "train.noise_range": "expert",
     "output.folder": "output_name",
     "output.name": "output_name",

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from ..sampling.denoise import EXPERT_BOUNDARY
 from .adapters import LoraLinear
 from .config import Config
+from .files import HIGH, LOW
 from .launch import Launch, unwrapped
 from .network import TrainedWan, trainable
 from .objective import NoiseRange
 from .optimizer import Ema, ScheduleFreeAverage
 from .optimizer_state import Numbers, OptimizerState
 from .turns import Turns
-
-HIGH, LOW = "high_noise", "low_noise"
 
 
 def expert_ranges(config: Config) -> dict[str, NoiseRange]:

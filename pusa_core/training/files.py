@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..storage.outputs import RESERVED
 
+HIGH, LOW = "high_noise", "low_noise"  # Wan2.2's experts
 LONGEST = 200  # bytes of a file name; most systems take 255, and endings are added
 
 
@@ -29,6 +30,13 @@ def check_file_name(name: str) -> None:
         raise ValueError(f"{quoted}, which is no file name on Windows; use another, such as pusa_lora")
     if len(name.encode(errors="surrogatepass")) > LONGEST:
         raise ValueError(f"{quoted}..., which is too long; use at most {LONGEST} bytes")
+
+
+def lora_files(folder: Path, name: str, experts: bool) -> dict[str, Path]:
+    """The LoRAs of a run, by what its final event calls them; ``experts``: whether it trains both of Wan2.2's."""
+    if not experts:
+        return {"lora": folder / f"{name}.safetensors"}
+    return {"lora": folder / f"{name}_{HIGH}.safetensors", "lora_low_noise": folder / f"{name}_{LOW}.safetensors"}
 
 
 def file_hash(path: Path) -> str:

@@ -17,8 +17,9 @@ from .boards import open_boards
 from .config import Config
 from .data import Batch, generator
 from .evaluate import evaluating, validation_loss, validation_sigmas
-from .experts import HIGH, LOW, turns_of
+from .experts import turns_of
 from .failure import Diverged
+from .files import lora_files
 from .history import make_history
 from .metrics import Metrics, Row, plot_path
 from .objective import fafm_loss
@@ -245,7 +246,4 @@ def _due(step: int, every: int) -> bool:
 
 def result_paths(config: Config) -> dict[str, Path]:
     """The files of the result, by what the final event calls them."""
-    folder, name = Path(config.output.folder), config.output.name
-    if not config.model.low_noise_checkpoint:
-        return {"lora": folder / f"{name}.safetensors"}
-    return {"lora": folder / f"{name}_{HIGH}.safetensors", "lora_low_noise": folder / f"{name}_{LOW}.safetensors"}
+    return lora_files(Path(config.output.folder), config.output.name, bool(config.model.low_noise_checkpoint))

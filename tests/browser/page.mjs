@@ -2,6 +2,7 @@
 import { createRequire } from 'node:module'
 
 const { chromium } = createRequire(import.meta.url)('playwright-core')
+const CLICK_MS = 10_000
 const HANGS_MS = Number(process.env.HANGS_MS ?? 600_000) // never a bound on how long a page or a run may take
 const ENDINGS = ['execution_success', 'execution_error', 'execution_interrupted']
 
@@ -68,7 +69,9 @@ export async function pressRun(page) {
   await page.evaluate((body) => { window.seen = []; return fetch('/free', { method: 'POST', body }) }, body)
   await page.waitForTimeout(1000) // the server's own thread empties its cache, and says nothing of it
   const posted = page.waitForResponse((response) => response.url().endsWith('/prompt') && response.request().method() === 'POST')
-  await page.locator('button:visible').filter({ hasText: /^\s*Run\s*$/ }).first().click()
+  const run = page.locator('button:visible').filter({ hasText: /^\s*Run\s*$/ }).first()
+  const click = () => run.click({ timeout: CLICK_MS }).then(() => true, () => false)
+  while (!(await click())) await closeDialogs(page) // one may have come meanwhile
   const response = await posted
   if (response.status() !== 200) return { end: 'refused', error: await response.text(), outputs: [] }
   const ended = (endings) => window.seen.some(({ kind }) => endings.includes(kind))

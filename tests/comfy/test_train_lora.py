@@ -74,6 +74,22 @@ def test_the_lora_is_trained_registered_and_loaded_in_one_graph(comfy: ComfyClie
         assert line in options.splitlines()
 
 
+def test_both_experts_are_trained_in_turns_and_each_has_its_lora(comfy: ComfyClient, server_base: Path) -> None:
+    """The demo model stands for both experts."""
+    graph = training(output_name="pair", steps=20, model_name_low="pusa_demo_wan_t2v.safetensors")
+    loader, trainer = key_of(graph, "PusaLoad"), key_of(graph, "PusaTrainLora")
+    graph["low"] = {**graph[loader], "inputs": {**graph[loader]["inputs"], "lora_name": [trainer, 3]}}
+    graph["show"] = {"class_type": "PreviewAny", "inputs": {"source": [loader, 1]}}
+    graph["show_low"] = {"class_type": "PreviewAny", "inputs": {"source": ["low", 1]}}
+    outputs = comfy.run(graph)
+    shown = {name: outputs[name]["text"][0] for name in ("show", "show_low")}
+    assert "pair_high_noise.safetensors" in shown["show"] and "pair_low_noise.safetensors" in shown["show_low"]
+    assert all("60 of 60 updates matched" in text for text in shown.values())
+    trained = [server_base / "models" / "loras" / f"pair_{which}_noise.safetensors" for which in ("high", "low")]
+    assert [steps_of(path) for path in trained] == ["20", "20"]
+    assert trained[0].read_bytes() != trained[1].read_bytes()
+
+
 def test_interrupt_stops_within_few_steps_and_the_next_run_goes_on(comfy: ComfyClient, server_base: Path) -> None:
     graph = training(output_name="interrupted", steps=100_000, save_every=0)
     metrics = server_base / "output" / "pusa_training" / "interrupted" / "metrics.csv"
@@ -147,6 +163,10 @@ def test_a_crash_is_a_readable_error_and_the_server_lives(comfy: ComfyClient, se
         ({"output_name": "pusa_demo_lora"}, r"a LoRA pusa_demo_lora\.safetensors exists already"),
         ({"validation": 2.0}, r"validation"),
         ({"warmup": STEPS + 1}, rf"^warmup is {STEPS + 1}; use 0 to {STEPS} \(steps\)"),
+        (
+            {"expert": "low noise", "model_name_low": "pusa_demo_wan_t2v.safetensors"},
+            r"expert is \[0\.0, 0\.875\], but with model_name_low",
+        ),
         ({"dataset": "nothing_here"}, r'dataset is "nothing_here", but there is no folder'),
     ],
 )

@@ -43,8 +43,7 @@ CORE = (
 KEPT = ("default", "min", "max", "step", "multiline", "control_after_generate")
 FROM_DISK = {
     *("model_name", "lora_name", "other_model_name", "vae_name", "text_encoder", "init_lora", "clip_name"),
-    "unet_name",
-    *("image", "file"),
+    *("model_name_low", "init_lora_low", "unet_name", "image", "file"),
 }
 """Combos whose options are files on the server."""
 
