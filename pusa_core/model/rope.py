@@ -81,5 +81,6 @@ def apply_rope(x: Tensor, table: Tensor) -> Tensor:
         torch.view_as_complex(pairs).mul_(torch.view_as_complex(table))
         return x if x.dtype == torch.float32 else x.copy_(pairs.flatten(-2))
     (first, second), (cos, sin) = pairs.unbind(-1), table.unbind(-1)
-    rotated = torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-1)
-    return rotated.flatten(-2).to(x.dtype)
+    # each half is narrowed by itself: a compiler writes what is stacked to memory as it is
+    rotated = (first * cos - second * sin).to(x.dtype), (first * sin + second * cos).to(x.dtype)
+    return torch.stack(rotated, dim=-1).flatten(-2)

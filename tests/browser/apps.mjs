@@ -18,17 +18,22 @@ const toggleApp = (page) =>
     return true
   })
 
-async function openApp(page, file) {
+async function openApp(page, file, first) {
   await page.setViewportSize(DESKTOP)
   await dropWorkflow(page, basename(file), readFileSync(file, 'utf8'))
   if (!(await toggleApp(page))) return false
-  await page.waitForTimeout(2000)
-  const skip = page.getByText('Skip', { exact: true })
-  if (await skip.isVisible()) await skip.click() // the page's own tour, once
+  if (first) await skipTour(page)
   await page.setViewportSize(PHONE)
   await page.getByText('Edit & Run').click()
   await page.waitForTimeout(1000)
   return true
+}
+
+/** Ends the page's own tour, which it gives at the first app. */
+async function skipTour(page) {
+  await page.waitForTimeout(2000)
+  const skip = page.getByText('Skip', { exact: true })
+  if (await skip.isVisible()) await skip.click()
 }
 
 const browser = await openBrowser(executablePath)
@@ -36,7 +41,7 @@ try {
   const page = await openPage(browser, url, 'classic')
   for (const file of files) {
     const name = basename(file, '.json')
-    if (!(await openApp(page, file))) break
+    if (!(await openApp(page, file, file === files[0]))) break
     const shown = await page.evaluate(() => ({ text: document.body.innerText, width: document.documentElement.scrollWidth }))
     await page.screenshot({ path: join(folder, `${name} (app).png`) })
     const { end, error } = await pressRun(page)

@@ -76,7 +76,7 @@ export async function pressRun(page) {
   if (response.status() !== 200) return { end: 'refused', error: await response.text(), outputs: [] }
   const ended = (endings) => window.seen.some(({ kind }) => endings.includes(kind))
   await page.waitForFunction(ended, ENDINGS)
-  await page.waitForTimeout(2000) // lets the page show the video
+  if (process.env.PUSA_SCREENSHOTS) await page.waitForTimeout(2000) // lets the page show the video
   const events = await page.evaluate(() => window.seen)
   const last = events.find(({ kind }) => ENDINGS.includes(kind))
   const outputs = events.filter(({ kind }) => kind === 'executed').map(({ detail }) => detail.output)

@@ -5,6 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 
 from pusa_core import Lora, LoraLayer, merge_lora
+from pusa_core.model.rope import apply_rope, rope_table
 from tests.conftest import max_error
 
 
@@ -75,6 +76,23 @@ def test_no_tensor_of_the_graph_is_in_double_precision(tiny_model):
     torch.compile(model, backend=look, fullgraph=True)(latents, torch.rand(1, 5), context)
     torch._dynamo.reset()
     assert dtypes and torch.float64 not in dtypes and torch.complex128 not in dtypes
+
+
+def test_rotated_tokens_are_stored_in_their_own_type_alone():
+    """A compiler stores what is stacked as it is: in fp32, queries and keys would take three times their size."""
+    stored = []
+
+    def look(graph, example_inputs):
+        stored.extend(node.meta["example_value"].dtype for node in graph.graph.nodes if node.target is torch.stack)
+        return graph.forward
+
+    torch._dynamo.reset()
+    x, table = torch.randn(1, 48, 2, 16).bfloat16(), rope_table(16, (3, 4, 4), torch.device("cpu"))
+    with torch.no_grad():
+        rotated = torch.compile(apply_rope, backend=look, fullgraph=True)(x, table)
+        assert max_error(rotated, apply_rope(x.clone(), table)) < 1e-2
+    torch._dynamo.reset()
+    assert stored == [torch.bfloat16]
 
 
 def test_levels_of_tokens_share_one_graph_too(tiny_model, counter):
