@@ -72,6 +72,12 @@ class ComfyClient:
     def run(self, graph: Graph) -> dict[str, Any]:
         return self.wait(self.queue(graph))
 
+    def free(self) -> None:
+        """Have the server forget all results and unload its models; done when this returns."""
+        self.post("/free", {"unload_models": True, "free_memory": True})
+        # the server does so behind a graph, and says nothing of it; without a graph, some time later
+        self.run({"end": {"class_type": "PreviewAny", "inputs": {"source": ""}}})
+
     def file(self, entry: dict[str, str]) -> bytes:
         """Download a file written by an output node, given its entry in the outputs."""
         return self.get("/view?" + urllib.parse.urlencode(entry))

@@ -61,13 +61,21 @@ export async function closeDialogs(page) {
   }
 }
 
+/** Has the server forget all results. It does so behind a graph, and says nothing of it. */
+export const forgetResults = (page) =>
+  page.evaluate(async () => {
+    const post = (path, body) => fetch(path, { method: 'POST', body: JSON.stringify(body) })
+    await post('/free', { free_memory: true })
+    const behind = await post('/prompt', { prompt: { 1: { class_type: 'PreviewAny', inputs: { source: '' } } } })
+    const { prompt_id: id } = await behind.json()
+    while (!(id in (await (await fetch(`/history/${id}`)).json()))) await new Promise((done) => setTimeout(done, 50))
+  })
+
 /** Presses Run and waits for the end: {end, error, outputs}. */
 export async function pressRun(page) {
   await closeDialogs(page)
-  // a node whose result is kept from another graph shows nothing
-  const body = JSON.stringify({ free_memory: true })
-  await page.evaluate((body) => { window.seen = []; return fetch('/free', { method: 'POST', body }) }, body)
-  await page.waitForTimeout(1000) // the server's own thread empties its cache, and says nothing of it
+  await forgetResults(page) // in older versions a node whose result is kept from another graph shows nothing
+  await page.evaluate(() => { window.seen = [] })
   const posted = page.waitForResponse((response) => response.url().endsWith('/prompt') && response.request().method() === 'POST')
   const run = page.locator('button:visible').filter({ hasText: /^\s*Run\s*$/ }).first()
   const click = () => run.click({ timeout: CLICK_MS }).then(() => true, () => false)

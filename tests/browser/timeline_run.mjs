@@ -1,5 +1,6 @@
 // The strip while the graph runs, and afterwards.
 import assert from 'node:assert/strict'
+import { forgetResults } from './page.mjs'
 
 const START_END_NOISE = new URL('../../workflows/Pusa demo - Start and end frames, loose.json', import.meta.url)
 const KSAMPLER = new URL('../../workflows/Pusa demo - First frame to video with KSampler.json', import.meta.url)
@@ -18,8 +19,7 @@ async function watchedRun(t, first, last) {
     }
   })
   // what another case made of the same graph is forgotten: nothing is sampled where the result is kept
-  const body = JSON.stringify({ free_memory: true })
-  await t.page.evaluate((body) => fetch('/free', { method: 'POST', body }), body)
+  await forgetResults(t.page)
   assert.equal(await t.run(), 'execution_success')
   const lines = await t.page.evaluate(() => window.lines)
   assert.ok(lines.length > 1 && lines[0].length === 21, JSON.stringify(lines))

@@ -24,7 +24,7 @@ def test_text_to_video_is_deterministic_and_finite(comfy: ComfyClient) -> None:
     first = comfy.latent(text_to_video(), "video")
     assert first.shape == (1, 16, 3, 4, 4)
     assert first.isfinite().all()
-    comfy.post("/free", {"unload_models": True, "free_memory": True})
+    comfy.free()
     assert torch.equal(comfy.latent(text_to_video(), "video"), first)
     assert not torch.equal(comfy.latent(text_to_video(seed=8), "video"), first)
 
