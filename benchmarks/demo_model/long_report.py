@@ -58,15 +58,18 @@ def table(measured: Measured, field: str, hops: int, digits: int, growth: bool =
     return lines
 
 
-def cost(measured: Measured) -> list[str]:
-    heads = ["recipe", "new frames a hop", "seconds a new second", "seam after the picture", "mean of later seams"]
+def cost(measured: Measured, calls: Mapping[str, int]) -> list[str]:
+    """``calls``: of the network, for a hop."""
+    heads = ["recipe", "new frames a hop", "network calls a new second", "seconds a new second"]
+    heads += ["seam after the picture", "mean of later seams"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, measures in measured.items():
         later = measures[1:] or measures
+        frames = later[-1].frames
         seconds = sum(each.seconds for each in later) / sum(each.frames for each in later) * FPS
         seam = sum(each.seam for each in later) / len(later)
-        shown = f"{seconds:.2f}" if seconds >= 0.01 else "-"  # what is not sampled takes no time
-        lines.append(f"| {name} | {later[-1].frames} | {shown} | {measures[0].seam:.2f} | {seam:.2f} |")
+        times = f"{calls[name] * FPS / frames:.1f} | {seconds:.2f}" if calls[name] else "- | -"
+        lines.append(f"| {name} | {frames} | {times} | {measures[0].seam:.2f} | {seam:.2f} |")
     return lines
 
 
@@ -83,6 +86,7 @@ def longest(measures: Sequence[HopMeasures]) -> list[str]:
 
 def report(
     measured: Measured,
+    calls: Mapping[str, int],
     longest_run: Sequence[HopMeasures],
     missing: Sequence[str],
     plan: Plan,
@@ -133,7 +137,7 @@ def report(
             "from a latent frame to the next within it (the frames of one latent differ less). Seconds: sampling and "
             "decoding for each of the scenes of the batch, on a machine that may have been busy.",
             "",
-            *cost(measured),
+            *cost(measured, calls),
             "",
             *cache_line(cache),
             "## Not measured",

@@ -30,7 +30,7 @@ from pusa_core.media.vae import WanVae
 from pusa_core.sampling.denoise import denoise
 from pusa_core.sampling.keyframes import STRIDE
 from pusa_core.sampling.long_video import Past, Sample, Window, make_hop
-from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe
+from pusa_core.sampling.windows import CHUNK, ROLLING, Recipe, calls_of_shift
 from pusa_core.storage.atomic import write_whole
 from pusa_core.weights.demo_files import LONG_LORA, LORA_STRENGTH, VAE
 
@@ -167,6 +167,18 @@ def cache_speed_up(plan: Plan, model: WanModel, rounds: int = 3) -> float:
     return float(np.median([every / once for every, once in zip(seconds[1][1:], seconds[0][1:], strict=True)]))
 
 
+def network_calls(how: How, steps: int) -> int:
+    """Calls of the network for a hop, with guidance."""
+    if how == "truth":
+        return 0
+    if how == "pixel chain" or how.mode == "chunk":
+        calls = steps
+    else:
+        width = WINDOW - how.context
+        calls = width // how.block * calls_of_shift(width, how.block, steps)
+    return calls * 2 * (2 if isinstance(how, Recipe) and how.history_guidance != 1 else 1)
+
+
 def read_cache(plan: Plan) -> dict:
     known = json.loads(CACHE.read_text(encoding="utf-8")) if CACHE.exists() else {}
     return known if known.get("plan") == asdict(plan) else {"plan": asdict(plan), "recipes": {}}
@@ -182,7 +194,8 @@ def write_report(known: dict, plan: Plan, path: Path) -> None:
     kept = {name: [HopMeasures(**hop) for hop in hops] for name, hops in known["recipes"].items()}
     longest, missing = kept.get(LONGEST, []), [name for name in RECIPES if name not in kept]
     measured = {name: kept[name] for name in RECIPES if name in kept}
-    path.write_text(report(measured, longest, missing, plan, known.get("cache"), machine()), encoding="utf-8")
+    calls = {name: network_calls(RECIPES[name], plan.steps) for name in measured}
+    path.write_text(report(measured, calls, longest, missing, plan, known.get("cache"), machine()), encoding="utf-8")
 
 
 def main() -> None:
