@@ -73,9 +73,9 @@ class ComfyClient:
         return self.wait(self.queue(graph))
 
     def free(self) -> None:
-        """Have the server forget all results and unload its models; done when this returns."""
+        """Have the server forget all results and unload its models before it runs the next graph."""
         self.post("/free", {"unload_models": True, "free_memory": True})
-        # the server does so behind a graph, and says nothing of it; without a graph, some time later
+        # it does so behind a graph, and says nothing of it; without a graph, some time later
         self.run({"end": {"class_type": "PreviewAny", "inputs": {"source": ""}}})
 
     def file(self, entry: dict[str, str]) -> bytes:
