@@ -47,6 +47,11 @@ RUNS: dict[str, dict[str, object]] = {
     "another seed": {"train.seed": 1},
 }
 QUANTISED = ("base in fp8", "base in int8", "another seed")
+NEEDED = {
+    "experts": ("all levels", "high-noise expert", "low-noise expert"),
+    "quantised": ("all levels", *QUANTISED),
+}
+"""The runs that a part of the page compares."""
 COMMON: dict[str, object] = {"train.rank": 32, "train.lr": 1e-3, "train.warmup": 10}
 
 
@@ -127,7 +132,7 @@ def paired(values: np.ndarray, reference: np.ndarray) -> str:
 
 
 def experts(loras: dict[str, Path], clips: HeldOut) -> list[str]:
-    models = {run: load(loras[run]) for run in ("all levels", "high-noise expert", "low-noise expert")}
+    models = {run: load(loras[run]) for run in NEEDED["experts"]}
     models = {"base, no LoRA": load(), **models}
     found = {run: [losses(model, clips, noise_range) for noise_range in (HIGH, LOW)] for run, model in models.items()}
     one = models["all levels"]
@@ -165,6 +170,9 @@ def quantised(loras: dict[str, Path], clips: HeldOut) -> list[str]:
     return [head, "|---|---|---|---|---|---|", *rows]
 
 
+NOT_MEASURED = ["Not measured."]
+
+
 def report(parts: dict[str, list[str]], clips: int, steps: int, batch: int) -> str:
     return "\n".join(
         [
@@ -182,14 +190,14 @@ def report(parts: dict[str, list[str]], clips: int, steps: int, batch: int) -> s
             "Each expert was trained on its side of the boundary, for as many steps as the LoRA of all levels. The "
             "base model of both is the same.",
             "",
-            *parts["experts"],
+            *parts.get("experts", NOT_MEASURED),
             "",
             "## Base in 8 bits",
             "",
             "All LoRAs are measured on the base as it is. *Distance*: that of what two LoRAs add to the weights, "
             "relative to the first; another seed trains on other noise and other clips, from another start.",
             "",
-            *parts["quantised"],
+            *parts.get("quantised", NOT_MEASURED),
             "",
         ]
     )
@@ -204,11 +212,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "SHORT_RUNS.md")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    loras = {run: train(run, args.folder, args.steps, args.batch) for run in RUNS}
-    clips = held_out(args.clips)
-    parts = {"experts": experts(loras, clips), "quantised": quantised(loras, clips)}
-    args.output.write_text(report(parts, args.clips, args.steps, args.batch), encoding="utf-8")
-    log.info("wrote %s", args.output)
+    clips, parts = held_out(args.clips), {}
+    for part, compare in (("experts", experts), ("quantised", quantised)):
+        loras = {run: train(run, args.folder, args.steps, args.batch) for run in NEEDED[part]}
+        parts[part] = compare(loras, clips)
+        args.output.write_text(report(parts, args.clips, args.steps, args.batch), encoding="utf-8")
+        log.info("wrote %s of %s", part, args.output)
 
 
 if __name__ == "__main__":
