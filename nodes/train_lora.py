@@ -31,6 +31,11 @@ NO_MODEL = "none"
 ALL_LEVELS, EXPERTS = "all noise levels", {"high noise": [0.875, 1.0], "low noise": [0.0, 0.875]}
 
 
+def initial_lora(name: str, tooltip: str) -> io.Input:
+    files = folder_paths.get_filename_list("loras")
+    return io.Combo.Input(name, options=[NO_LORA, *files], default=NO_LORA, optional=True, tooltip=tooltip)
+
+
 def own_inputs() -> dict[int, io.Input]:
     """The inputs that are not options of the training command, by position; options have all other positions."""
     return {
@@ -60,13 +65,7 @@ def own_inputs() -> dict[int, io.Input]:
             default="my_pusa_lora",
             tooltip="File name of the new LoRA, without .safetensors.",
         ),
-        35: io.Combo.Input(
-            "init_lora",
-            options=[NO_LORA, *folder_paths.get_filename_list("loras")],
-            default=NO_LORA,
-            optional=True,
-            tooltip="A LoRA to start from, such as the released Pusa LoRA.",
-        ),
+        35: initial_lora("init_lora", "A LoRA to start from, such as the released Pusa LoRA."),
         36: io.Image.Input("sample_image", optional=True, tooltip="First frame of the sample videos."),
         42: io.Combo.Input(
             "expert",
@@ -82,12 +81,8 @@ def own_inputs() -> dict[int, io.Input]:
             optional=True,
             tooltip="Wan2.2's low-noise model, if model_name is the high-noise one: both get a LoRA each.",
         ),
-        55: io.Combo.Input(
-            "init_lora_low",
-            options=[NO_LORA, *folder_paths.get_filename_list("loras")],
-            default=NO_LORA,
-            optional=True,
-            tooltip="A LoRA for the low-noise model to start from; init_lora is that of the other.",
+        55: initial_lora(
+            "init_lora_low", "A LoRA for the low-noise model to start from; init_lora is that of the other."
         ),
     }
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pusa_core import Given, Settings, flow_sigmas, generate_latents
+from pusa_core import Given, flow_sigmas, generate_latents
 from pusa_core.sampling.colour import ChannelStatistics
 from pusa_core.sampling.denoise import denoise
 from pusa_core.sampling.extend import LongVideo, make_scenes, network_calls
@@ -19,15 +19,7 @@ from pusa_core.sampling.windows import (
     warm_up_table,
 )
 from tests.conftest import max_error
-from tests.support.recorder import Recorder
-
-WINDOW = 21
-SETTINGS = Settings(16, 16, steps=4, shift=5.0, cfg=1.0)
-
-
-def some(frames: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(1, 16, frames, 2, 2, generator=torch.Generator().manual_seed(seed))
-
+from tests.support.recorder import SETTINGS, WINDOW, Recorder, some
 
 # tables
 

@@ -3,9 +3,7 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
-from pusa_core import Settings
 from pusa_core.sampling.extend import LongVideo, Take, make_scenes, parse_takes
 from pusa_core.sampling.long_video import Past
 from pusa_core.sampling.plan import Hop, Timeline, parse_prompts, plan_hops, split_prompts
@@ -15,15 +13,7 @@ from pusa_core.sampling.windows import (
     Recipe,
     recipe_of,
 )
-from tests.support.recorder import Recorder
-
-WINDOW = 21
-SETTINGS = Settings(16, 16, steps=4, shift=5.0, cfg=1.0)
-
-
-def some(frames: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(1, 16, frames, 2, 2, generator=torch.Generator().manual_seed(seed))
-
+from tests.support.recorder import SETTINGS, WINDOW, Recorder, some
 
 # prompts and hops
 

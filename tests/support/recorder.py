@@ -2,8 +2,16 @@
 
 import torch
 
-from pusa_core import euler_sample
+from pusa_core import Settings, euler_sample
 from pusa_core.sampling.long_video import Window
+
+WINDOW = 21  # latent frames
+SETTINGS = Settings(16, 16, steps=4, shift=5.0, cfg=1.0)
+
+
+def some(frames: int, seed: int = 0) -> torch.Tensor:
+    """Latents of so many frames."""
+    return torch.randn(1, 16, frames, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
 class Recorder:
