@@ -72,7 +72,18 @@ class Errors:
 
 
 def grown(mask: np.ndarray) -> np.ndarray:
+    """A mask ``[H, W]`` and the three pixels around it."""
     return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(7))) > 0
+
+
+def halo(video: np.ndarray, scene: Scene) -> float:
+    """Mean absolute difference from the background (0..1) in the three pixels around the object, where it truly is."""
+    values = []
+    for frame, truth in zip(video, scene.render(), strict=True):
+        covered = (truth != scene.background.astype(np.float32)).any(axis=-1)
+        ring = grown(covered) & ~covered
+        values.append(np.abs(frame - scene.background)[ring].mean())
+    return float(np.mean(values))
 
 
 def compare(video: np.ndarray, scene: Scene) -> Errors:

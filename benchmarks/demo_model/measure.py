@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from benchmarks.demo_model.command import read_arguments
-from benchmarks.demo_model.judge import Errors, compare, look
+from benchmarks.demo_model.judge import Errors, compare, halo, look
 from benchmarks.demo_model.report import BASE_VTA, FLOOR, METRICS, report
 from demo.clips import RADII, Scene, draw_scene
 from demo.training.machine import DEVICE
@@ -153,8 +153,9 @@ def measure(clips: int) -> dict:
     latents = encode_clips(scenes)
     reconstructed = decode(latents)
     results: dict = {"psnr": [psnr(a, b) for a, b in zip(reconstructed, truth, strict=True)]}
+    results["halo"] = [halo(video, scene) for video, scene in zip(reconstructed, scenes, strict=True)]
     picture([row for pair in zip(truth[:4], reconstructed, strict=False) for row in pair], HERE / "pictures/vae.png")
-    log.info("PSNR %.2f dB", np.mean(results["psnr"]))
+    log.info("PSNR %.2f dB, halo %.4f", np.mean(results["psnr"]), np.mean(results["halo"]))
 
     first = encode_clips(scenes, range(1))
     results["text"], results["image"], shown = {}, {FLOOR: image_scores(reconstructed, scenes)}, {}

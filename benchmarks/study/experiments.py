@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from benchmarks.study.plan import Cell, Plan, Training
+from pusa_core.weights.demo_files import LORA_STRENGTH
 
 FOLLOWS = ("background", "position", "motion")
 RANKS, STRENGTHS = (4, 16, 32), (0.7, 1.0, 1.4, 1.7)
@@ -47,7 +48,7 @@ class Experiment:
 def experiments(plan: Plan) -> list[Experiment]:
     """All experiments on generated clips."""
     usual = Training(plan.usual_training)
-    demo = Cell("demo", 1.4, plan.sampling_steps)
+    demo = Cell("demo", LORA_STRENGTH, plan.sampling_steps)
     own = replace(demo, lora=usual)
     return [_follows(demo), _strength(plan, demo), *_training(plan, own), *_sampling(plan, demo), _text(demo)]
 
@@ -57,8 +58,8 @@ def _follows(demo: Cell) -> Experiment:
     cells = {
         "(a) base, frame put back before each step": replace(base, replaced=True),
         "(b) base, timestep 0 for the given frame": base,
-        "(c) LoRA, strength 1": replace(demo, strength=1.0),
-        "(c) LoRA, strength 1.4": demo,
+        "(c) LoRA, strength 1": demo,
+        "(c) LoRA, strength 1.4": replace(demo, strength=1.4),
     }
     labels = list(cells)
     return Experiment(
@@ -68,8 +69,11 @@ def _follows(demo: Cell) -> Experiment:
         "model and input are otherwise unchanged.",
         cells,
         (*FOLLOWS, "change", "jerk"),
-        tuple(Comparison(name, labels[1], labels[3], "lower") for name in FOLLOWS),
-        pictured=(labels[0], labels[1], labels[3]),
+        (
+            *(Comparison(name, labels[1], labels[2], "lower") for name in FOLLOWS),
+            *(Comparison(name, labels[2], labels[3]) for name in FOLLOWS),
+        ),
+        pictured=tuple(labels[:3]),
     )
 
 
@@ -87,7 +91,7 @@ def _strength(plan: Plan, demo: Cell) -> Experiment:
         cells,
         ("background", "position", "change"),
         (
-            Comparison("background", f"{RANKS[0]}, 1.4", f"{RANKS[-1]}, 1.4", "lower"),
+            Comparison("background", f"{RANKS[0]}, 1", f"{RANKS[-1]}, 1", "lower"),
             Comparison("background", f"{RANKS[-1]}, 1", f"{RANKS[-1]}, 1.4", "lower"),
             Comparison("background", f"{RANKS[-1]}, 1.4", f"{RANKS[-1]}, 1.7"),
             Comparison("change", f"{RANKS[-1]}, 0.7", f"{RANKS[-1]}, 1.7"),
@@ -177,8 +181,8 @@ def _text(demo: Cell) -> Experiment:
     text = replace(demo, noise_level=None)
     cells = {
         "base": replace(text, lora=None, strength=1.0),
-        "LoRA, strength 1": replace(text, strength=1.0),
-        "LoRA, strength 1.4": text,
+        "LoRA, strength 1": text,
+        "LoRA, strength 1.4": replace(text, strength=1.4),
     }
     measures = ("colour", "shape", "direction")
     return Experiment(
@@ -187,6 +191,6 @@ def _text(demo: Cell) -> Experiment:
         "The LoRA preserves the base's abilities: text-to-video works as before.",
         cells,
         (*measures, "change", "jerk"),
-        tuple(Comparison(name, "base", "LoRA, strength 1.4", "not lower") for name in measures),
-        pictured=("base", "LoRA, strength 1.4"),
+        tuple(Comparison(name, "base", "LoRA, strength 1", "not lower") for name in measures),
+        pictured=("base", "LoRA, strength 1"),
     )

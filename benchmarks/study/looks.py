@@ -12,11 +12,10 @@ from pusa_core.analysis import AttentionMaps, AttentionRecorder, Change, Recorde
 from pusa_core.analysis.attention_map import FrameAttention, frame_attention, pooled_frame_attention
 from pusa_core.media.demo_text import encode_text
 from pusa_core.sampling.pipeline import Settings, generate_latents
-from pusa_core.weights.demo_files import DIT, LORA
+from pusa_core.weights.demo_files import DIT, LORA, LORA_STRENGTH
 
-STRENGTH = 1.4  # of the LoRA, as in the paper
 MEASURES: dict[str, FrameAttention] = {"exact": frame_attention, "averaged first": pooled_frame_attention}
-MODELS = {"base": None, "LoRA 1.4": "demo"}
+MODELS = {"base": None, "LoRA": "demo"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
     steps = tuple(sorted({0, total // 3, 2 * total // 3, total - 1}))  # 0, 3, 6, 9 of 10, as in the paper
 
     def compute() -> Arrays:
-        model = bench.model(MODELS[label], STRENGTH)
+        model = bench.model(MODELS[label], LORA_STRENGTH)
         blocks = model.config.num_layers
         maps = []
         for index in range(plan.attention_clips):
@@ -64,5 +63,5 @@ def attention(bench: Bench, label: str, measure: str = "exact") -> Attention:
 
 
 def drift() -> list[Change]:
-    """Parameter drift of the demo model's LoRA at the paper's strength."""
-    return lora_drift(DIT, load_lora(LORA), STRENGTH)
+    """Parameter drift of the demo model's LoRA at the strength that the demo uses."""
+    return lora_drift(DIT, load_lora(LORA), LORA_STRENGTH)

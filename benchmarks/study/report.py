@@ -9,10 +9,11 @@ import numpy as np
 from benchmarks.study import figures
 from benchmarks.study.cells import FIRST_SCENE, Bench, Difference, Spread
 from benchmarks.study.experiments import Comparison, Experiment, experiments
-from benchmarks.study.looks import MODELS, STRENGTH, Attention, attention, drift
+from benchmarks.study.looks import MODELS, Attention, attention, drift
 from demo.training.machine import machine
 from pusa_core.analysis.drift import by_component, relative_change
 from pusa_core.analysis.pictures import draw_drift
+from pusa_core.weights.demo_files import LORA_STRENGTH
 
 NOTES = Path(__file__).with_name("notes.md")
 HOLDS, OPPOSITE = "as in the paper", "the opposite"
@@ -119,7 +120,8 @@ class Report:
 
     def drift(self) -> None:
         changes = drift()
-        draw_drift(changes, f"demo LoRA at {STRENGTH:g}", lora=True).save(self.pictures / "drift.png", optimize=True)
+        name = f"demo LoRA at {LORA_STRENGTH:g}"
+        draw_drift(changes, name, lora=True).save(self.pictures / "drift.png", optimize=True)
         moved = [(name, value) for name, value in by_component(changes) if value]
         groups = {
             group: relative_change([change for change in changes if change.component.startswith(group)])
@@ -180,8 +182,9 @@ def _head(bench: Bench, command: str) -> list[str]:
         f"{FIRST_SCENE} to {FIRST_SCENE + plan.clips - 1}, held out from training; noise seeds per clip: "
         f"{plan.seeds}. Values are means over clips, given as mean ± standard deviation over seeds. Unless stated "
         f"otherwise, the first frame is given, with {plan.sampling_steps} sampling steps, cfg 3, shift 5, and the LoRA "
-        f"included with the demo model at strength 1.4. LoRAs trained by the study itself (rank and strength, training "
-        f"steps, p_async, shift) have rank 32 and {plan.usual_training} steps of 16 clips unless stated otherwise.",
+        f"included with the demo model at strength {LORA_STRENGTH:g}. LoRAs trained by the study itself (training "
+        f"steps, p_async, shift, rank and strength) have rank 32, {plan.usual_training} steps of 16 clips and the same "
+        "strength unless stated otherwise.",
         "",
         "The demo model has 8 million parameters and generates one kind of clip (see [demo](../demo/README.md)); the "
         "paper's model has 14 billion. Results at one scale need not hold at the other. A difference, paired by clip, "

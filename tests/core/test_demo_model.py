@@ -1,5 +1,6 @@
 """The embedded demo model: exactness on trained weights, and that it does what it is for."""
 
+import copy
 from dataclasses import replace
 from itertools import combinations
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.demo_model.judge import compare, look
+from benchmarks.demo_model.judge import compare, grown, halo, look
 from benchmarks.demo_model.measure import captioned_size_error
 from demo.clips import COLORS, DIRECTIONS, FRAMES, RADII, SHAPES, SIZE, SPEEDS, draw_scene, window_times
 from demo.training.lora_difference import DOWN, UP, difference
@@ -105,6 +106,29 @@ def test_seed_fixes_the_result(demo_model):
     context = encode_text(SCENE.caption)
     first, second = (generate_latents(demo_model(), given, context, None, settings) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_a_decoder_in_training_makes_the_same_frames(vae):
+    pytest.importorskip("pytorch_optimizer")
+    from demo.training.tune_decoder import StillBlock, WanResidualBlock, replace_layers
+
+    decoder, latents = copy.deepcopy(vae.model), torch.randn(2, 16, 3, 4, 4)
+    before = decoder._decode(latents, return_dict=False)[0]
+    replace_layers(decoder.decoder, WanResidualBlock, StillBlock)
+    assert any(isinstance(layer, StillBlock) for layer in decoder.modules())
+    with torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(decoder._decode(latents, return_dict=False)[0], before)
+    replace_layers(decoder.decoder, StillBlock, lambda layer: layer.block)
+    assert decoder.state_dict().keys() == vae.model.state_dict().keys()
+
+
+def test_a_halo_is_what_the_background_lacks_around_the_object():
+    video = SCENE.render()
+    assert halo(video, SCENE) == pytest.approx(0, abs=1e-6)
+    covered = (video != SCENE.background.astype(np.float32)).any(-1)
+    around = np.stack([grown(mask) & ~mask for mask in covered])[..., None]
+    assert halo(np.where(around, video + 0.1, video), SCENE) == pytest.approx(0.1, abs=1e-4)
+    assert halo(np.where(around, video, video + 0.1), SCENE) == pytest.approx(0, abs=1e-6)
 
 
 def test_captions_leave_the_exact_size_open():
