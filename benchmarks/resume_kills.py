@@ -2,14 +2,16 @@
 
     python -m benchmarks.resume_kills --kills 20
 
-Trains the demo model on the CPU, 40 steps per run. Every killed and resumed run must match the weights, optimiser state
-and CSV of the uninterrupted one bit for bit, except for the seconds per step.
+Trains the demo model on the CPU, 40 steps per run: with each optimiser, and Wan2.2's two experts in one run. Every
+killed and resumed run must match the weights, optimiser state and CSV of the uninterrupted one bit for bit, except for
+the seconds per step.
 """
 
 import argparse
 import csv
 import json
 import logging
+import math
 import os
 import random
 import subprocess
@@ -20,12 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors.torch import load_file
 
 from demo.clips import draw_scene
 from pusa_core.media.video import write_video
+from pusa_core.training.optimizer import OptimizerName
 from pusa_core.weights.demo_files import DIT, VAE
 
 log = logging.getLogger(__name__)
@@ -85,6 +89,21 @@ def hard_flags(steps: int) -> list[str]:
         "--output.validate_every=7",
         "--output.save_every=3",
     ]
+
+
+def without(flags: Sequence[str], option: str) -> list[str]:
+    return [flag for flag in flags if not flag.startswith(f"--{option}=")]
+
+
+def variants(steps: int) -> dict[str, list[str]]:
+    """The flags of every kind of run. ``adamw8bit`` needs a GPU."""
+    hard = hard_flags(steps)
+    kinds = {"experts": [*hard, f"--model.low_noise_checkpoint={DIT}", "--train.switch_every=2"]}
+    for name in sorted(set(get_args(OptimizerName)) - {"adamw8bit"}):
+        # schedule-free keeps an average of its own
+        flags = without(hard, "train.ema") if name == "schedulefree" else hard
+        kinds[name] = [*flags, f"--train.optimizer={name}", f"--train.lr={1 if name == 'prodigy' else 1e-3}"]
+    return kinds
 
 
 @contextmanager
@@ -171,7 +190,8 @@ def rows_without_seconds(run: Path) -> list[dict[str, str]]:
 def differences(one: Path, other: Path, steps: int) -> list[str]:
     """The differences between two finished runs: tensor names, or the CSV."""
     found = []
-    for name in (f"checkpoints/step_{steps:08d}/state.safetensors", "pusa_lora.safetensors"):
+    names = [path.relative_to(one) for path in one.glob("*.safetensors")]
+    for name in (Path(f"checkpoints/step_{steps:08d}/state.safetensors"), *sorted(names)):
         left, right = (load_file(run / name) for run in (one, other))
         found += sorted(left.keys() ^ right.keys())
         found += [name for name in left.keys() & right.keys() if not torch.equal(left[name], right[name])]
@@ -194,18 +214,19 @@ def main() -> int:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     killer, kills, runs, wrong = Killer(random.Random(args.seed), {}), 0, 0, []
+    kinds = variants(STEPS)
     with tempfile.TemporaryDirectory() as name:
         clips = make_clips(Path(name) / "clips")
-        straight = Path(name) / "straight"
-        finish(command(clips, straight, *hard_flags(STEPS)))
-        while kills < args.kills:
-            run, runs = Path(name) / f"killed{runs}", runs + 1
-            killed = run_with_kills(
-                command(clips, run, *hard_flags(STEPS), "--resume"), run, killer, args.kills - kills
-            )
-            wrong += (found := differences(straight, run, STEPS))
-            kills += killed
-            log.info("run %d: killed %d times; differs in %s", runs, killed, found or "nothing")
+        for number, (kind, flags) in enumerate(kinds.items()):
+            straight = Path(name) / kind
+            finish(command(clips, straight, *flags))
+            wanted = math.ceil((args.kills - kills) / (len(kinds) - number))
+            while wanted > 0:
+                run, runs = Path(name) / f"killed{runs}", runs + 1
+                killed = run_with_kills(command(clips, run, *flags, "--resume"), run, killer, wanted)
+                wrong += (found := differences(straight, run, STEPS))
+                kills, wanted = kills + killed, wanted - killed
+                log.info("%s, run %d: killed %d times; differs in %s", kind, runs, killed, found or "nothing")
     log.info("%d kills in %d runs, while %s; %d differences", kills, runs, killer.moments, len(wrong))
     return bool(wrong)
 
