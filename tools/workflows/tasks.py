@@ -40,6 +40,7 @@ TASKS = (
         "Start and end frames",
         "The video starts with one image and ends with another; both are kept exactly.",
         given=given_for("start_end", START, END),
+        seed=764,
         knobs=(LEVELS + "0 keeps an image. If the motion is stiff, try *Start and end frames, loose*.",),
     ),
     Workflow(
@@ -48,6 +49,7 @@ TASKS = (
         "30 % and 70 % noise on the two images: the motion between them is freer.",
         given=given_for("start_end_noise", START, END),
         levels=PLACES["start_end_noise"].noise_levels,
+        seed=765,
         knobs=(LEVELS + "more noise on an image gives more motion and preserves its identity less.",),
     ),
     Workflow(
@@ -55,6 +57,7 @@ TASKS = (
         "Fill between two clips",
         "The first 9 and the last 12 frames are given as clips; the 60 frames between them are generated.",
         given=given_for("completion", (0, "start.mp4"), (69, "end.mp4")),
+        seed=778,
         knobs=(LEVELS + "**0-2:0.2, -3--1:0.2** blends the clips more freely.",),
     ),
     Workflow(
@@ -62,6 +65,7 @@ TASKS = (
         "Extend a clip, 13 frames given",
         "13 frames of a clip are given, the following 68 are generated.",
         given=given_for("extension_13", (0, "clip.mp4")),
+        seed=704,
         knobs=(LEVELS + "**0:0, 1:0.3, 2:0.4, 3:0.5** continues more freely, **0-3:0..0.5** is a linear ramp.",),
     ),
     Workflow(
@@ -69,6 +73,7 @@ TASKS = (
         "Extend a clip, 41 frames given",
         "41 frames of a clip are given, the following 40 are generated.",
         given=given_for("extension_41", (0, "clip.mp4")),
+        seed=7,
         knobs=(LEVELS + "**0-7:0, 8-10:0.1..0.4** keeps the early frames exactly and lets the last ones change.",),
     ),
     Workflow(
@@ -77,6 +82,7 @@ TASKS = (
         "A whole clip is given. Its ends are mostly preserved, and everything in between is regenerated.",
         given=given_for("video_to_video", (0, "clip.mp4")),
         levels="0:0.3, 1--2:1, -1:0.3",
+        seed=5,
         knobs=(
             LEVELS
             + "frames at 1 are regenerated. **1-19:0.8** follows the motion of the clip, lower levels also its look; "
@@ -88,6 +94,7 @@ TASKS = (
         "Three keyframes",
         "Images are given for the first, the middle and the last frame.",
         given=given_for("three_keyframes", START, MIDDLE, END),
+        seed=770,
         knobs=(LEVELS + "**10:0.3** makes the passage through the middle smoother.",),
     ),
 )
@@ -198,6 +205,7 @@ CLIPS = (
         ),
         levels="0-6:0, 7:0.1, 8:0.3, 13:0.3, 14:0.1, 15-20:0",
         around=Around(33, 16, joins=True),
+        seed=792,
         knobs=(
             LEVELS + "the ramps at both seams (0.1, 0.3) let the motion flow; **0-8:0, 13-20:0** holds every frame.",
         ),
@@ -208,6 +216,7 @@ CLIPS = (
         "A span within a clip is made anew, by the prompt; the rest is kept.",
         given=given_for("video_to_video", (0, "clip.mp4")),
         levels="0-4:0, 5:0.1, 6:0.3, 7-13:1, 14:0.3, 15:0.1, 16-20:0",
+        seed=750,
         knobs=(LEVELS + "drag the part at 1 to where the span is; a latent frame is a quarter of a second.",),
     ),
     Workflow(
@@ -245,6 +254,7 @@ KSAMPLER = Workflow(
     "ComfyUI's own loaders and KSampler, with *Pusa Patch Model*: for GGUF, other samplers and anything else that "
     "works on a Wan MODEL.",
     given=(FIRST,),
+    seed=788,
     knobs=(LEVELS + "**0:0** keeps the image exactly. Samplers that add noise again are refused.",),
 )
 
