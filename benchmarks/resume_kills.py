@@ -190,8 +190,8 @@ def rows_without_seconds(run: Path) -> list[dict[str, str]]:
 def differences(one: Path, other: Path, steps: int) -> list[str]:
     """The differences between two finished runs: tensor names, or the CSV."""
     found = []
-    names = [path.relative_to(one) for path in one.glob("*.safetensors")]
-    for name in (Path(f"checkpoints/step_{steps:08d}/state.safetensors"), *sorted(names)):
+    loras = {path.name for run in (one, other) for path in run.glob("*.safetensors")}
+    for name in (f"checkpoints/step_{steps:08d}/state.safetensors", *sorted(loras)):
         left, right = (load_file(run / name) for run in (one, other))
         found += sorted(left.keys() ^ right.keys())
         found += [name for name in left.keys() & right.keys() if not torch.equal(left[name], right[name])]

@@ -100,15 +100,20 @@ def reconstruct(vae: AutoencoderKLWan, video: Tensor, sample: bool) -> tuple[Ten
     return vae._decode(latents, return_dict=False)[0], kl
 
 
-def backward(vae: AutoencoderKLWan, video: Tensor, parts: int) -> tuple[float, float]:
-    """Accumulate the gradients of one of ``parts`` parts of a batch; returns its MSE and KL divergence."""
-    decoded, kl = reconstruct(vae, video, sample=True)
+def pixel_loss(decoded: Tensor, video: Tensor) -> tuple[Tensor, float]:
+    """The loss of pixels in -1..1, which counts colour more than brightness, and their MSE."""
     error = decoded - video
     chroma_error = error - error.mean(dim=1, keepdim=True)
     mse = error.square().mean()
-    loss = error.abs().mean() + 4 * mse + 12 * chroma_error.square().mean() + KL_WEIGHT * kl
-    (loss / parts).backward()
-    return mse.item(), kl.item()
+    return error.abs().mean() + 4 * mse + 12 * chroma_error.square().mean(), mse.item()
+
+
+def backward(vae: AutoencoderKLWan, video: Tensor, parts: int) -> tuple[float, float]:
+    """Accumulate the gradients of one of ``parts`` parts of a batch; returns its MSE and KL divergence."""
+    decoded, kl = reconstruct(vae, video, sample=True)
+    loss, mse = pixel_loss(decoded, video)
+    ((loss + KL_WEIGHT * kl) / parts).backward()
+    return mse, kl.item()
 
 
 def psnr(vae: AutoencoderKLWan, seeds: range) -> float:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from demo.training.train_vae import clip_batch, forget_the_past, psnr, save_vae
+from demo.training.train_vae import clip_batch, forget_the_past, pixel_loss, psnr, save_vae
 from pusa_core.media.vae import WanVae
 from pusa_core.weights.demo_files import VAE
 
@@ -85,13 +85,6 @@ def batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
         yield from torch.randperm(count, generator=generator).split(CLIPS)
 
 
-def loss_and_mse(decoded: Tensor, video: Tensor) -> tuple[Tensor, float]:
-    error = decoded - (video / 127.5 - 1)
-    chroma_error = error - error.mean(dim=1, keepdim=True)
-    mse = error.square().mean()
-    return error.abs().mean() + 4 * mse + 12 * chroma_error.square().mean(), mse.item()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=VAE)
@@ -120,7 +113,8 @@ def main() -> None:
         noise = torch.randn(latents[chosen].shape, generator=generator) * wan.std
         noise *= args.noise * torch.rand(len(chosen), 1, 1, 1, 1, generator=generator)
         optimizer.zero_grad(set_to_none=True)
-        loss, mse = loss_and_mse(vae._decode(latents[chosen] + noise, return_dict=False)[0], videos[chosen])
+        decoded = vae._decode(latents[chosen] + noise, return_dict=False)[0]
+        loss, mse = pixel_loss(decoded, videos[chosen] / 127.5 - 1)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

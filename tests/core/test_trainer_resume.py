@@ -8,8 +8,9 @@ import signal
 import time
 
 import pytest
+import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from benchmarks.resume_kills import (
     Killer,
@@ -160,6 +161,23 @@ def test_of_many_checkpoints_the_newest_whole_one_is_found(tmp_path):
         (tmp_path / f"checkpoints/step_0000000{step}/run.json").write_text("{")
     with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
         newest_checkpoint(tmp_path)
+
+
+def test_a_difference_in_the_lora_of_either_expert_is_found(tmp_path):
+    files = ("checkpoints/step_00000001/state", "pusa_lora_high_noise", "pusa_lora_low_noise")
+
+    def run(name, **other):
+        for file in files:
+            path = tmp_path / name / f"{file}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({file: torch.full((2,), other.get(file, 0.0))}, path)
+        (tmp_path / name / "metrics.csv").write_text("step,seconds\n1,0.5\n")
+        return tmp_path / name
+
+    one = run("one")
+    assert differences(one, run("same"), 1) == []
+    for file in files[1:]:
+        assert differences(one, run(file, **{file: 1.0}), 1) == [file]
 
 
 def test_a_run_goes_on_with_more_clips_and_another_schedule_and_says_so(demo_clips, tmp_path):
