@@ -1,14 +1,16 @@
-"""What is watched while a graph runs in ComfyUI: memory, previews, and an interrupt."""
+"""What is watched while a graph runs in ComfyUI: memory, previews, each node's time, and an interrupt."""
 
 import json
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.memory import children_resident
-from tools.comfy_client import ComfyClient, Graph
+from tools.comfy_client import ComfyClient, Graph, RunFailed
 
 POLL_SECONDS = 0.05
 PREVIEW_EVENTS = (1, 4)  # binary messages of ComfyUI's websocket that carry a picture
@@ -37,22 +39,61 @@ def peak_memory(comfy: ComfyClient, cuda: bool) -> Iterator[list[int]]:
         thread.join()
 
 
-def count_previews(comfy: ComfyClient, graph: Graph) -> dict[str, Any]:
-    """The preview pictures that a page would have been sent during a graph."""
+Message = bytes | dict[str, Any]
+
+
+def messages(comfy: ComfyClient, graph: Graph) -> Iterator[Message]:
+    """What the server sends a page while it runs a graph, to the end of it: bytes are a preview."""
     import websocket  # the package websocket-client
 
     connection = websocket.create_connection(comfy.url.replace("http", "ws", 1) + "/ws?clientId=benchmark", timeout=600)
-    comfy.post("/prompt", {"prompt": graph, "client_id": "benchmark"})
-    pictures = 0
     try:
+        comfy.post("/prompt", {"prompt": graph, "client_id": "benchmark"})
         while True:
-            message = connection.recv()
-            if isinstance(message, bytes):
-                pictures += int.from_bytes(message[:4], "big") in PREVIEW_EVENTS
-            elif json.loads(message)["type"] in ("execution_success", "execution_error"):
-                return {"previews": pictures, "ended with": json.loads(message)["type"]}
+            received = connection.recv()
+            message = received if isinstance(received, bytes) else json.loads(received)
+            yield message
+            if isinstance(message, dict) and message["type"] in ("execution_success", "execution_error"):
+                return
     finally:
         connection.close()
+
+
+def count_previews(comfy: ComfyClient, graph: Graph) -> dict[str, Any]:
+    """The preview pictures that a page would have been sent during a graph."""
+    pictures, end = 0, ""
+    for message in messages(comfy, graph):
+        if isinstance(message, bytes):
+            pictures += int.from_bytes(message[:4], "big") in PREVIEW_EVENTS
+        else:
+            end = message["type"]
+    return {"previews": pictures, "ended with": end}
+
+
+@dataclass
+class Timeline:
+    """Seconds that each node took, and when it reported progress."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    progress: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def watch(comfy: ComfyClient, graph: Graph) -> Timeline:
+    """Run a graph and take the times at which the server's messages arrive. Raises ``RunFailed``."""
+    timeline, running, since = Timeline(), None, 0.0
+    for message in messages(comfy, graph):
+        if isinstance(message, bytes):
+            continue
+        now, kind, data = time.perf_counter(), message["type"], message["data"]
+        if kind == "progress":
+            timeline.progress[data["node"]].append(now)
+        elif kind == "execution_error":
+            raise RunFailed(data["exception_message"])
+        elif kind in ("executing", "execution_success"):
+            if running is not None:
+                timeline.seconds[running] = timeline.seconds.get(running, 0.0) + now - since
+            running, since = data.get("node"), now
+    return timeline
 
 
 def interrupt(comfy: ComfyClient, graph: Graph, sampler: str) -> dict[str, Any]:

@@ -8,9 +8,13 @@ LABELS = {
     "comfyui": "ComfyUI's own network",
     "diffusers": "diffusers, one timestep per token",
 }
-MODES = {"10 steps with guidance": 20, "4 steps without": 4}
-"""Passes through the network."""
-AROUND = ("text", "encode", "decode", "write")
+IN_COMFYUI = {"pusa": "this project's nodes in ComfyUI", "comfyui": "ComfyUI's own network in ComfyUI"}
+MODES = {"10 steps with guidance": (10, 2), "4 steps without": (4, 1)}
+"""Steps, and passes through the network in each: as many as prompts."""
+PARTS = ("text", "encode", "steps", "decode", "write")
+AROUND = tuple(part for part in PARTS if part != "steps")
+DECODES = ("decode, bf16", "decode, compiled")
+"""What the bars do without."""
 WIDTH = 40  # characters of the longest bar
 GB = 1 << 30
 
@@ -31,24 +35,40 @@ def spread(part: dict[str, Any] | None) -> str:
     return f"{median(part):.3f} ({low:.3f} to {high:.3f})"
 
 
-def bars(parts: dict[str, Any], network: str) -> list[str]:
+def bars(title: str, rows: dict[str, float | None]) -> list[str]:
     """A bar for every part of a video, to scale."""
+    known = {name: value for name, value in rows.items() if value is not None}
+    if "steps" not in known:
+        return []
+    longest = max(known.values())
+    lines = ["", f"{title}, {sum(known.values()):.1f} s:", "", "```"]
+    lines += [
+        f"{name:<7}{value:9.3f} s  {'█' * max(1, round(WIDTH * value / longest))}" for name, value in known.items()
+    ]
+    return [*lines, "```"]
+
+
+def alone(parts: dict[str, Any], network: str) -> list[str]:
+    """The bars of a video without ComfyUI, with this network."""
     lines = []
-    for mode, passes in MODES.items():
+    for mode, (steps, passes) in MODES.items():
         times = {name: median(parts.get(name)) for name in AROUND}
-        one = median(parts.get(f"pass, {network}"))
-        steps = None if one is None else passes * one
-        rows = {"text": times["text"], "encode": times["encode"], "steps": steps}
-        rows |= {"decode": times["decode"], "write": times["write"]}
-        known = [value for value in rows.values() if value is not None]
-        if steps is None or not known:
-            continue
-        lines += ["", f"{mode}, {sum(known):.1f} s:", "", "```"]
-        for name, value in rows.items():
-            if value is not None:
-                lines.append(f"{name:<7}{value:9.3f} s  {'█' * max(1, round(WIDTH * value / max(known)))}")
-        lines.append("```")
+        one, text = median(parts.get(f"pass, {network}")), times["text"]
+        rows = {"text": text and passes * text, "encode": times["encode"], "steps": one and steps * passes * one}
+        lines += bars(mode, {**rows, "decode": times["decode"], "write": times["write"]})
     return lines
+
+
+def in_comfyui(parts: dict[str, Any], network: str) -> list[str]:
+    """The bars of a video by ComfyUI's nodes, with this network."""
+    lines = [f"## {IN_COMFYUI[network][0].upper()}{IN_COMFYUI[network][1:]}"]
+    for mode in MODES:
+        found = parts.get(f"in ComfyUI, {network}, {mode}") or {"failed": "no ComfyUI was found"}
+        if "failed" in found:
+            lines += ["", f"{mode}: not measured: {found['failed']}"]
+        else:
+            lines += bars(mode, {name: statistics.median(found[name]) for name in PARTS})
+    return ["", *lines]
 
 
 def what_ran(parts: dict[str, Any]) -> list[str]:
@@ -60,7 +80,7 @@ def what_ran(parts: dict[str, Any]) -> list[str]:
         "| part | |",
         "|---|---|",
         *(
-            f"| {name} | {'not run: ' + part['failed'] if 'failed' in part else 'ran'} |"
+            f"| {name} | {'not run: ' + ' '.join(part['failed'].split()) if 'failed' in part else 'ran'} |"
             for name, part in parts.items()
         ),
     ]
@@ -78,11 +98,11 @@ def report(found: dict[str, Any]) -> str:
     lines += [
         "Random weights in the shapes of UMT5-XXL, the Wan2.1 VAE (fp32) and the 14B network (4 of its 40 blocks, "
         "counted ten times); 81 frames of 480 x 832, one given frame. Medians, with the range. Text, VAE and file are "
-        "this project's own in all rows.",
+        "this project's own, but for the two videos made in ComfyUI, where its nodes and their precision are used.",
         "",
         "| part | seconds |",
         "|---|---|",
-        *(f"| {name} | {spread(parts.get(name))} |" for name in AROUND),
+        *(f"| {name} | {spread(parts.get(name))} |" for name in (*AROUND, *DECODES)),
     ]
     passes = {name.removeprefix("pass, "): part for name, part in parts.items() if name.startswith("pass, ")}
     base = median(passes.get("pusa"))
@@ -92,7 +112,9 @@ def report(found: dict[str, Any]) -> str:
         lines.append(f"| {LABELS.get(name, 'this project, ' + name)} | {spread(part)} | {ratio} |")
     for name, part in passes.items():
         if "seconds" in part:
-            lines += ["", f"## {LABELS.get(name, 'this project, ' + name)}", *bars(parts, name)]
+            lines += ["", f"## {LABELS.get(name, 'this project, ' + name)}", *alone(parts, name)]
+    for network in IN_COMFYUI:
+        lines += in_comfyui(parts, network)
     if "marks" in parts.get("cold", {}):
         start = parts["cold"]
         marks = ", ".join(f"{name} after {value:.1f} s" for name, value in start["marks"].items())

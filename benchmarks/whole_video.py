@@ -1,8 +1,9 @@
 """A whole video, part by part, and a first video after a cold start: ``python -m benchmarks.whole_video``.
 
 Random weights in the real shapes: UMT5-XXL, the Wan2.1 VAE, the 14B network (4 of its 40 blocks, counted ten times) of
-this project with and without 8-bit arithmetic, ComfyUI and diffusers, one process each, in turn; writing the MP4. Then,
-in a new process with the files evicted from the page cache, the time from the command to the end of the first step.
+this project with and without 8-bit arithmetic, ComfyUI and diffusers, one process each, in turn; writing the MP4. The
+same by the nodes in a ComfyUI server, with this project's network and with ComfyUI's own. Then, in a new process with
+the files evicted from the page cache, the time from the command to the end of the first step.
 
 Every figure is stored as soon as it is known and a second call goes on behind the last one; ``--minutes`` ends a call
 in time. Writes ``RESULTS-video.md``. Without a GPU everything is small, and the figures mean nothing.
@@ -11,8 +12,6 @@ in time. Writes ``RESULTS-video.md``. Without a GPU everything is small, and the
 import argparse
 import json
 import logging
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,12 +24,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import video_in_comfyui as in_comfyui
 from benchmarks.cases import SIZE_480P, Case
+from benchmarks.cold_start import first_step
 from benchmarks.forward import Process, available, machine, write_weights
-from benchmarks.video_report import report
+from benchmarks.video_report import MODES, report
 from pusa_core import WanConfig, write_video
 from pusa_core.media.vae import WanVae
 from pusa_core.sampling.keyframes import pixel_length
+from tools.comfyui import find_comfyui
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ CASE = Case("whole video", CONFIG, DTYPE, (SIZE,), text=512 if CUDA else 16)
 UMT5 = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "d_kv": 64, "vocab_size": 256384}
 SMALL_UMT5 = {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 1, "d_kv": 64, "vocab_size": 100}
 TOKENS = 60  # of a prompt
+VAE_WIDTH = 96 if CUDA else 8
 EIGHT_BIT = ("8-bit attention", "fp8 products", "8-bit attention, fp8 products")
 
 
@@ -57,9 +60,13 @@ class Results:
         if self.found.get("about") != about:
             self.found = {"about": about, "device": DEVICE, "parts": {}}
 
+    def wants(self, name: str) -> bool:
+        """Whether this is neither known nor too late."""
+        return "failed" in self.found["parts"].get(name, {"failed": ""}) and time.monotonic() < self.deadline
+
     def measure(self, name: str, work: Callable[[], Any]) -> None:
         """The result of ``work``, unless it is known or the time is over; a failure is a result too."""
-        if "failed" not in self.found["parts"].get(name, {"failed": ""}) or time.monotonic() > self.deadline:
+        if not self.wants(name):
             return
         try:
             result = work()
@@ -84,12 +91,15 @@ def seconds(work: Callable[[], Any], rounds: int = 3) -> dict[str, list[float]]:
     return {"seconds": taken[1:], "first": taken[:1]}
 
 
-def text() -> dict[str, Any]:
+def text_encoder() -> torch.nn.Module:
     from transformers import UMT5Config, UMT5EncoderModel
 
     with torch.device(DEVICE):
-        model = UMT5EncoderModel(UMT5Config(**(UMT5 if CUDA else SMALL_UMT5))).to(getattr(torch, DTYPE)).eval()
-        tokens = torch.randint(50, (1, TOKENS))
+        return UMT5EncoderModel(UMT5Config(**(UMT5 if CUDA else SMALL_UMT5))).to(getattr(torch, DTYPE)).eval()
+
+
+def text() -> dict[str, Any]:
+    model, tokens = text_encoder(), torch.randint(50, (1, TOKENS), device=DEVICE)
     with torch.inference_mode():
         return seconds(lambda: model(tokens).last_hidden_state)
 
@@ -100,7 +110,7 @@ class RandomVae(WanVae):
     def __init__(self) -> None:
         from diffusers import AutoencoderKLWan
 
-        model = AutoencoderKLWan(base_dim=96 if CUDA else 8)
+        model = AutoencoderKLWan(base_dim=VAE_WIDTH)
         self.model = model.to(DEVICE).eval().requires_grad_(False)
         shape = (1, -1, 1, 1, 1)
         self.mean, self.std = (
@@ -118,8 +128,11 @@ def encode() -> dict[str, Any]:
     return seconds(lambda: vae.encode(frames(1)))
 
 
-def decode() -> dict[str, Any]:
+def decode(dtype: str = "float32", compiled: bool = False) -> dict[str, Any]:
     vae, latents = RandomVae(), torch.randn(1, 16, *SIZE)
+    vae.model.to(getattr(torch, dtype))
+    if compiled:
+        vae.model.decoder.compile()
     return seconds(lambda: vae.decode(latents), rounds=1)
 
 
@@ -128,13 +141,11 @@ def write(folder: Path) -> dict[str, Any]:
     return seconds(lambda: write_video(video, folder / "video.mp4"), rounds=2)
 
 
-def measure_passes(results: Results, folder: Path, rounds: int) -> None:
+def measure_passes(results: Results, weights: Path, rounds: int) -> None:
     """One pass of each network, in turn; those that do not run here say why."""
     names = ["pusa", *(name for name in available() if name in ("comfyui", "diffusers")), *EIGHT_BIT]
-    if all("failed" not in results.found["parts"].get(f"pass, {name}", {"failed": ""}) for name in names):
+    if not any(results.wants(f"pass, {name}") for name in names):
         return
-    weights = folder / "weights.safetensors"
-    write_weights(CASE, DEVICE, weights)
     spec = {"device": DEVICE, "dtype": DTYPE, "threads": torch.get_num_threads(), "weights": str(weights)}
     spec["config"] = asdict(CONFIG)
     taken: dict[str, list[float]] = {}
@@ -155,47 +166,26 @@ def measure_passes(results: Results, folder: Path, rounds: int) -> None:
         results.measure(f"pass, {name}", partial(dict, row, of=[CONFIG.num_layers, LAYERS]))
 
 
-COLD = """
-import json, sys, time
-started = float(sys.argv[1])
-marks = {}
-import torch
-from pusa_core import load_model
-marks["import"] = time.time() - started
-from benchmarks.memory import resident
-device, dtype, size = sys.argv[4], getattr(torch, sys.argv[5]), json.loads(sys.argv[6])
-model = load_model(sys.argv[2], [(sys.argv[3], 1.4)], device=device, dtype=dtype)
-if device == "cuda": torch.cuda.synchronize()
-marks["loaded, LoRA merged"] = time.time() - started
-peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
-with torch.inference_mode():
-    latents = torch.randn(1, 16, *size, device=device, dtype=dtype)
-    context = torch.randn(1, 512, model.config.text_dim, device=device, dtype=dtype)
-    model(latents, torch.full((1,), 800.0, device=device), context)
-    if device == "cuda": torch.cuda.synchronize()
-marks["first step"] = time.time() - started
-print(json.dumps({"marks": marks, "peak": peak, "host": resident("VmHWM")}))
-"""
-
-
-def cold(folder: Path) -> dict[str, Any]:
-    """From the command to the end of the first step, with all blocks and a LoRA, none of it in the page cache."""
-    from benchmarks.loading import forget, write_lora
-
-    case = replace(CASE, config=replace(CONFIG, num_layers=LAYERS))
-    checkpoint, lora = folder / "cold.safetensors", folder / "lora.safetensors"
-    if not checkpoint.exists():
-        write_weights(case, DEVICE, checkpoint)
-        write_lora(case.config, lora)
-    forget(checkpoint, lora)
-    arguments = [str(time.time()), str(checkpoint), str(lora), DEVICE, DTYPE, json.dumps(SIZE)]
-    done = subprocess.run(
-        [sys.executable, "-c", COLD, *arguments], cwd=HERE.parent, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-400:])
-    size = checkpoint.stat().st_size
-    return {**json.loads(done.stdout.splitlines()[-1]), "file": size}
+def measure_in_comfyui(results: Results, folder: Path, weights: Path, rounds: int) -> None:
+    """The video by the nodes, in both modes with both networks; nothing without a ComfyUI."""
+    comfyui = find_comfyui()
+    names = {(network, mode): f"in ComfyUI, {network}, {mode}" for network in in_comfyui.NETWORKS for mode in MODES}
+    if comfyui is None or not any(results.wants(name) for name in names.values()):
+        return
+    text = None  # the demo model's encoder: ComfyUI knows UMT5 in its full size alone
+    if CUDA:
+        full = text_encoder().state_dict()
+        text = {key: weight.cpu() for key, weight in full.items() if "embed_tokens" not in key}
+        del full
+        torch.cuda.empty_cache()
+    models = {"weights": weights, "vae_width": VAE_WIDTH, "text": text}
+    size = {"length": pixel_length(SIZE[0]), "height": SIZE[1] * 8, "width": SIZE[2] * 8}
+    layers = CONFIG.num_layers, LAYERS
+    with in_comfyui.server(comfyui, folder, DEVICE, **models) as comfy:
+        for (network, mode), name in names.items():
+            steps, passes = MODES[mode]
+            video = in_comfyui.Video(network, steps, 3.0 if passes == 2 else 1.0, size, own_text=CUDA)
+            results.measure(name, partial(in_comfyui.measure, comfy, video, layers, rounds))
 
 
 def main() -> None:
@@ -208,12 +198,19 @@ def main() -> None:
     results = Results(args.folder / f"video-{DEVICE}.json", args.minutes)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measure_passes(results, folder, args.rounds)
+        weights = folder / "weights.safetensors"
+        write_weights(CASE, DEVICE, weights)
+        measure_passes(results, weights, args.rounds)
+        measure_in_comfyui(results, folder, weights, args.rounds)
         results.measure("text", text)
         results.measure("encode", encode)
         results.measure("decode", decode)
+        results.measure("decode, bf16", lambda: decode("bfloat16"))
         results.measure("write", lambda: write(folder))
-        results.measure("cold", lambda: cold(folder))
+        results.measure(
+            "cold", lambda: first_step(replace(CASE, config=replace(CONFIG, num_layers=LAYERS)), DEVICE, folder)
+        )
+        results.measure("decode, compiled", lambda: decode(compiled=True))  # last, for the compiler takes minutes
     (args.folder / "RESULTS-video.md").write_text(report(results.found))
 
 

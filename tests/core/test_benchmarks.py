@@ -8,8 +8,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import CASES
+from benchmarks.compiled_memory import peak
+from benchmarks.in_comfyui_watch import Timeline
 from benchmarks.report import write_results
 from benchmarks.variants import Limit, arithmetic, build_diffusers, build_pusa, build_reference
+from benchmarks.video_in_comfyui import seconds_of_parts
 from benchmarks.video_report import report
 from pusa_core import WanConfig
 from tests.conftest import max_error
@@ -69,13 +72,36 @@ def test_results_are_written_from_what_was_measured(tmp_path):
 
 
 def test_a_whole_video_is_reported_from_what_was_measured():
-    """Passes count for all layers and steps; what did not run says why."""
+    """Passes count for all layers and steps, text for every prompt; what did not run says why."""
     parts = {name: {"seconds": [1.0, 2.0, 3.0]} for name in ("text", "encode", "decode", "write")}
     parts |= {"pass, pusa": {"seconds": [0.5], "of": [4, 40]}, "pass, fp8 products": {"failed": "no GPU"}}
+    made = {"text": [0.5], "encode": [1.0], "steps": [2.0, 4.0, 3.0], "decode": [1.0], "write": [0.5]}
+    parts["in ComfyUI, comfyui, 4 steps without"] = made
     parts["cold"] = {"marks": {"first step": 9.0}, "file": 2 << 30, "peak": 3 << 30, "host": 1 << 30}
     text = report({"about": {"machine": "a machine"}, "device": "cuda", "parts": parts})
-    assert "10 steps with guidance, 108.0 s:" in text and "4 steps without, 28.0 s:" in text
+    assert "10 steps with guidance, 110.0 s:" in text and "4 steps without, 28.0 s:" in text
     assert "steps    100.000 s  " + "█" * 40 in text
+    assert "4 steps without, 6.0 s:" in text.partition("ComfyUI's own network in ComfyUI")[2]
     assert "| this project, fp8 products | not measured: no GPU |  |" in text
     assert "at most 1.50 times the size of the checkpoint" in text
     assert "not measured yet" in report({"about": {"machine": "a machine"}, "device": "cpu", "parts": parts})
+
+
+def test_the_steps_of_a_video_count_the_blocks_that_a_short_network_lacks():
+    """At the interval between two steps; what the sampler does around them is counted once."""
+    taken = {"positive": 1.0, "negative": 1.0, "start": 3.0, "steps": 9.0, "decode": 4.0, "video": 0.5, "save": 1.5}
+    timeline = Timeline(taken, {"steps": [10.0, 12.0, 14.0, 16.0]})
+    found = seconds_of_parts(timeline, own=4, of=40)
+    assert found == {"text": 2.0, "encode": 3.0, "steps": 9.0 + 9 * 4 * 2.0, "decode": 4.0, "write": 2.0}
+
+
+def test_the_peak_of_memory_is_what_is_alive_at_once():
+    def step(x, attend):
+        first = x + 1
+        second = torch.cat((first, first))
+        del first
+        return second + 1
+
+    x = torch.randn(1000, 4)
+    with torch.inference_mode():
+        assert peak(step, x)[:3] == [2 * x.nbytes, 2 * x.nbytes, 8]  # the last is of the numbers that are added
