@@ -54,6 +54,8 @@ def build_optimizer(options: "TrainOptions", parameters: Mapping[str, nn.Paramet
     arguments = OWN_DEFAULTS.get(options.optimizer, {}) | optimizer_arguments(options.optimizer_args)
     if "betas" in (known := set(inspect.signature(kind).parameters)) and options.optimizer.startswith("adamw"):
         arguments = {"betas": options.betas, **arguments}
+    if options.optimizer == "adamw" and not options.optimizer_args and next(iter(parameters.values())).is_cpu:
+        arguments["fused"] = True  # PyTorch's default for a CPU updates the weights one by one, in a dozen passes
     if unknown := sorted(arguments.keys() - (known - BY_OPTION)):
         allowed = ", ".join(sorted(known - BY_OPTION))
         raise ValueError(f"train.optimizer_args: {options.optimizer} takes no {unknown[0]} there, but {allowed}")

@@ -49,7 +49,7 @@ class Fit:
         return [value.detach().clone() for value in self.parameters.values()]
 
 
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize("name", ["adamw", *LIBRARY])
 def test_an_optimiser_goes_on_from_its_saved_state_with_the_same_bits(name):
     options = options_of(name)
     straight, first, second = Fit(options), Fit(options), Fit(options)
@@ -108,6 +108,15 @@ def test_arguments_reach_the_optimiser_and_those_it_does_not_know_are_refused():
         options_of("prodigy", optimizer_args=("d_coef",))
     with pytest.raises(ValueError, match="came does not take them"):
         Fit(options_of("came", optimizer_args=("betas=[2, 2, 2]",)))
+
+
+def test_adamw_is_fused_on_a_cpu_unless_it_is_told_otherwise():
+    fused, plain = Fit(options_of("adamw")), Fit(options_of("adamw", optimizer_args=("foreach=False",)))
+    assert [fit.optimizer.param_groups[0]["fused"] for fit in (fused, plain)] == [True, None]
+    fused.steps(5)
+    plain.steps(5)
+    for one, other in zip(fused.weights(), plain.weights(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_muon_takes_the_matrices_of_the_blocks_and_adamw_the_rest():
