@@ -46,7 +46,7 @@ CASE = Case("whole video", CONFIG, DTYPE, (SIZE,), text=512 if CUDA else 16)
 UMT5 = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "d_kv": 64, "vocab_size": 256384}
 SMALL_UMT5 = {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 1, "d_kv": 64, "vocab_size": 100}
 TOKENS = 60  # of a prompt
-VAE_WIDTH = 96 if CUDA else 8
+VAE_WIDTH = 96  # older versions of ComfyUI load no other
 EIGHT_BIT = ("8-bit attention", "fp8 products", "8-bit attention, fp8 products")
 
 
