@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -41,7 +40,7 @@ args.cpu = True
 from comfy.ldm.wan.vae import WanVAE
 shape = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "temperal_downsample": [False, True, True]}
 torch.manual_seed(0)
-weights = WanVAE(dim=int(sys.argv[2]), z_dim=16, attn_scales=[], **shape).state_dict()  # not initialised
+weights = WanVAE(dim=96, z_dim=16, attn_scales=[], **shape).state_dict()  # not initialised
 for name, weight in weights.items():
     if name.endswith("bias"):
         weight.zero_()
@@ -63,7 +62,7 @@ sentencepiece.SentencePieceTrainer.train(
 """
 
 
-def write_models(comfyui: Path, models: Path, weights: Path, vae_width: int, text: Mapping[str, Tensor] | None) -> None:
+def write_models(comfyui: Path, models: Path, weights: Path, text: Mapping[str, Tensor] | None) -> None:
     """Link the network's ``weights``, and write a VAE of random ones and a text encoder.
 
     ``text``: weights of a UMT5-XXL encoder; without, the demo model's encoder is used, and there is nothing to write.
@@ -71,10 +70,13 @@ def write_models(comfyui: Path, models: Path, weights: Path, vae_width: int, tex
 
     def run(script: str, *arguments: str) -> bytes:
         command = [python_of(comfyui), "-c", script, *arguments]
-        return subprocess.run(command, cwd=comfyui, check=True, stdout=subprocess.PIPE).stdout
+        done = subprocess.run(command, cwd=comfyui, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr.decode(errors="replace")[-400:])
+        return done.stdout
 
     (models / "diffusion_models" / MODEL).symlink_to(weights)
-    run(WRITE_VAE, str(models / "vae" / VAE), str(vae_width))
+    run(WRITE_VAE, str(models / "vae" / VAE))
     if text is not None:
         vocabulary = torch.frombuffer(bytearray(run(WRITE_VOCABULARY)), dtype=torch.uint8)
         (models / "text_encoders").mkdir()
@@ -128,10 +130,12 @@ def seconds_of_parts(timeline: Timeline, own: int, of: int) -> dict[str, float]:
 
 
 @contextmanager
-def server(comfyui: Path, folder: Path, device: str, **models: Any) -> Iterator[ComfyClient]:
-    """A server that has the models; ``models``: arguments of :func:`write_models`."""
+def server(
+    comfyui: Path, folder: Path, device: str, weights: Path, text: Mapping[str, Tensor] | None
+) -> Iterator[ComfyClient]:
+    """A server that has the models of :func:`write_models`."""
     make_base(base := folder / "comfyui")
-    write_models(comfyui, base / "models", **models)
+    write_models(comfyui, base / "models", weights, text)
     with running_server(comfyui, base, ["--cpu"] if device == "cpu" else []) as url:
         yield ComfyClient(url)
 

@@ -80,7 +80,7 @@ def what_ran(parts: dict[str, Any]) -> list[str]:
         "| part | |",
         "|---|---|",
         *(
-            f"| {name} | {'not run: ' + ' '.join(part['failed'].split()) if 'failed' in part else 'ran'} |"
+            f"| {name} | {'not run: ' + part['failed'] if 'failed' in part else 'ran'} |"
             for name, part in parts.items()
         ),
     ]

@@ -46,7 +46,6 @@ CASE = Case("whole video", CONFIG, DTYPE, (SIZE,), text=512 if CUDA else 16)
 UMT5 = {"d_model": 4096, "d_ff": 10240, "num_layers": 24, "num_heads": 64, "d_kv": 64, "vocab_size": 256384}
 SMALL_UMT5 = {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 1, "d_kv": 64, "vocab_size": 100}
 TOKENS = 60  # of a prompt
-VAE_WIDTH = 96  # older versions of ComfyUI load no other
 EIGHT_BIT = ("8-bit attention", "fp8 products", "8-bit attention, fp8 products")
 
 
@@ -71,12 +70,20 @@ class Results:
         try:
             result = work()
         except Exception as error:  # one part must not end the run
-            result = {"failed": f"{type(error).__name__}: {error}"[:500]}
+            result = failure(error)
         if CUDA:
             torch.cuda.empty_cache()  # the next part, or another process, needs the memory
+        self.record(name, result)
+
+    def record(self, name: str, result: dict[str, Any]) -> None:
         log.info("%s: %s", name, result)
         self.found["parts"][name] = result
         self.path.write_text(json.dumps(self.found, indent=1) + "\n")
+
+
+def failure(error: Exception) -> dict[str, Any]:
+    """The result of a part that failed, in one line."""
+    return {"failed": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
 
 
 def seconds(work: Callable[[], Any], rounds: int = 3) -> dict[str, list[float]]:
@@ -110,7 +117,7 @@ class RandomVae(WanVae):
     def __init__(self) -> None:
         from diffusers import AutoencoderKLWan
 
-        model = AutoencoderKLWan(base_dim=VAE_WIDTH)
+        model = AutoencoderKLWan()
         self.model = model.to(DEVICE).eval().requires_grad_(False)
         shape = (1, -1, 1, 1, 1)
         self.mean, self.std = (
@@ -149,7 +156,7 @@ def measure_passes(results: Results, weights: Path, rounds: int) -> None:
     spec = {"device": DEVICE, "dtype": DTYPE, "threads": torch.get_num_threads(), "weights": str(weights)}
     spec["config"] = asdict(CONFIG)
     taken: dict[str, list[float]] = {}
-    failed: dict[str, str] = {}
+    failed: dict[str, Exception] = {}
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Process(name, spec)) for name in names}
         for index in range(rounds + 1):
@@ -157,12 +164,12 @@ def measure_passes(results: Results, weights: Path, rounds: int) -> None:
                 try:
                     found = workers[name].ask("run", size=SIZE, text=CASE.text, scalar=False, compiled=False, repeats=1)
                 except (RuntimeError, OSError) as error:
-                    failed[name] = str(error)[:500]
+                    failed[name] = error
                     continue
                 if index:
                     taken.setdefault(name, []).extend(found["seconds"])
     for name in names:
-        row = {"failed": failed[name]} if name in failed else {"seconds": taken[name]}
+        row = failure(failed[name]) if name in failed else {"seconds": taken[name]}
         results.measure(f"pass, {name}", partial(dict, row, of=[CONFIG.num_layers, LAYERS]))
 
 
@@ -178,14 +185,17 @@ def measure_in_comfyui(results: Results, folder: Path, weights: Path, rounds: in
         text = {key: weight.cpu() for key, weight in full.items() if "embed_tokens" not in key}
         del full
         torch.cuda.empty_cache()
-    models = {"weights": weights, "vae_width": VAE_WIDTH, "text": text}
     size = {"length": pixel_length(SIZE[0]), "height": SIZE[1] * 8, "width": SIZE[2] * 8}
     layers = CONFIG.num_layers, LAYERS
-    with in_comfyui.server(comfyui, folder, DEVICE, **models) as comfy:
-        for (network, mode), name in names.items():
-            steps, passes = MODES[mode]
-            video = in_comfyui.Video(network, steps, 3.0 if passes == 2 else 1.0, size, own_text=CUDA)
-            results.measure(name, partial(in_comfyui.measure, comfy, video, layers, rounds))
+    try:
+        with in_comfyui.server(comfyui, folder, DEVICE, weights, text) as comfy:
+            for (network, mode), name in names.items():
+                steps, passes = MODES[mode]
+                video = in_comfyui.Video(network, steps, 3.0 if passes == 2 else 1.0, size, own_text=CUDA)
+                results.measure(name, partial(in_comfyui.measure, comfy, video, layers, rounds))
+    except Exception as error:  # no server, or no models for it
+        for name in filter(results.wants, names.values()):
+            results.record(name, failure(error))
 
 
 def main() -> None:

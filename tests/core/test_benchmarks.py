@@ -14,6 +14,7 @@ from benchmarks.report import write_results
 from benchmarks.variants import Limit, arithmetic, build_diffusers, build_pusa, build_reference
 from benchmarks.video_in_comfyui import seconds_of_parts
 from benchmarks.video_report import report
+from benchmarks.whole_video import Results
 from pusa_core import WanConfig
 from tests.conftest import max_error
 
@@ -85,6 +86,19 @@ def test_a_whole_video_is_reported_from_what_was_measured():
     assert "| this project, fp8 products | not measured: no GPU |  |" in text
     assert "at most 1.50 times the size of the checkpoint" in text
     assert "not measured yet" in report({"about": {"machine": "a machine"}, "device": "cpu", "parts": parts})
+
+
+def test_a_part_that_fails_is_a_result_in_one_line_and_is_tried_again(tmp_path):
+    def broken():
+        raise RuntimeError("no\nmodel")
+
+    results = Results(tmp_path / "video.json", minutes=1)
+    results.measure("text", broken)
+    results.measure("write", lambda: {"seconds": [1.0]})
+    again = Results(tmp_path / "video.json", minutes=1)
+    assert again.found["parts"] == {"text": {"failed": "RuntimeError: no model"}, "write": {"seconds": [1.0]}}
+    assert again.wants("text") and not again.wants("write")
+    assert not Results(tmp_path / "video.json", minutes=0).wants("text")
 
 
 def test_the_steps_of_a_video_count_the_blocks_that_a_short_network_lacks():
