@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory):
 
 # a signal from outside comes whenever the machine gets to it, which may be after the last scene
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from pusa_core.cli.main import main
 from pusa_core.sampling import scenes
 write, number, how = scenes.save_file, int(sys.argv[1]), int(sys.argv[2])
@@ -53,6 +53,7 @@ def write_and_end(tensors, path, metadata):
     if f"scene_{number:04d}" in str(path):
         os.kill(os.getpid(), how)
 scenes.save_file = write_and_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background is started without
 main(sys.argv[3:])
 """
 """A command that sends itself a signal while a scene's file is written."""
